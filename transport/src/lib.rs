@@ -1,1 +1,25 @@
-//! x
+//! Transports: ordered byte channels that are polled, batched, and hand up memory they own.
+//!
+//! [`Transport`] is the whole contract; [`posix`] sockets, the in-process [`ring`] and the seeded
+//! [`sim`] implement it, and so does [`middleware`] that wraps any of them. Nothing in this crate
+//! knows msgr2: message boundaries are the protocol's business. No implementation reads a clock,
+//! starts a thread or blocks; whoever drives it decides when to poll and when to sleep.
+
+#![deny(unsafe_code)]
+
+mod error;
+mod pool;
+mod slots;
+mod transport;
+
+pub mod middleware;
+pub mod posix;
+pub mod ring;
+pub mod sim;
+
+pub use error::{CloseReason, OpenError, Operation};
+pub use pool::BufferPool;
+pub use slots::{ConnId, ListenerId, SlotId, Slots};
+pub use transport::{
+    Caps, Close, ConnectOptions, Cost, Event, ListenOptions, Park, SendError, Transport, TxQueue,
+};
