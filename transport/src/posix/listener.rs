@@ -1,0 +1,81 @@
+//! A listening socket.
+
+use std::net::SocketAddr;
+
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, sockopt};
+
+use super::sys;
+use crate::{Cost, ListenOptions};
+
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) socket: OwnedFd,
+    /// Whether connections may be waiting.
+    pub(super) ready: bool,
+}
+
+/// What [`Listener::accept`] found.
+pub(super) enum Accept {
+    /// A connection, its local and its remote end.
+    Connection(OwnedFd, SocketAddr, SocketAddr),
+    /// Nobody is waiting.
+    Nobody,
+    /// Whoever waited has gone.
+    Gone,
+    /// No descriptor or memory is left; the waiting connection stays where it is.
+    Exhausted(Errno),
+}
+
+impl Listener {
+    /// Binds and listens; also returns the address really bound.
+    pub(super) fn open(
+        at: SocketAddr,
+        options: &ListenOptions,
+        cost: &mut Cost,
+    ) -> rustix::io::Result<(Self, SocketAddr)> {
+        cost.system_calls += 6;
+        let socket = sys::tcp_socket(&at)?;
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        if at.is_ipv6() {
+            // `[::]` means IPv6 only, so that `0.0.0.0` can be bound beside it.
+            sockopt::set_ipv6_v6only(&socket, true)?;
+        }
+        if options.share_port {
+            sockopt::set_socket_reuseport(&socket, true)?;
+        }
+        rustix::net::bind(&socket, &at)?;
+        let backlog = i32::try_from(options.backlog).unwrap_or(i32::MAX);
+        rustix::net::listen(&socket, backlog)?;
+        let local = sys::local_address(socket.as_fd())?;
+        let listener = Self {
+            socket,
+            ready: false,
+        };
+        Ok((listener, local))
+    }
+
+    /// Takes one waiting connection.
+    pub(super) fn accept(&self, cost: &mut Cost) -> Accept {
+        cost.system_calls += 1;
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        match rustix::net::acceptfrom_with(&self.socket, flags) {
+            Ok((socket, remote)) => {
+                cost.system_calls += 2;
+                let ends = sockopt::set_tcp_nodelay(&socket, true)
+                    .and_then(|()| sys::local_address(socket.as_fd()));
+                match (ends, remote.and_then(|remote| remote.try_into().ok())) {
+                    (Ok(local), Some(remote)) => Accept::Connection(socket, local, remote),
+                    _ => Accept::Gone,
+                }
+            }
+            Err(Errno::AGAIN) => Accept::Nobody,
+            Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
+                Accept::Exhausted(errno)
+            }
+            // accept(2): errors of the new connection itself come up here and mean "try again".
+            Err(_) => Accept::Gone,
+        }
+    }
+}
