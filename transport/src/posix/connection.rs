@@ -312,6 +312,7 @@ impl Connection {
     /// From now on only what is queued goes out; whatever comes in is thrown away.
     pub(super) fn drain(&mut self) {
         self.phase = Phase::Draining;
+        self.touched = false;
         self.placed = None;
         self.receiving = true;
         self.owes_room = false;

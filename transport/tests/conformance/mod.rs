@@ -25,12 +25,45 @@ macro_rules! conformance {
                 ipv6_works_like_ipv4
                 nobody_there_is_refused
                 unlistening_keeps_what_was_accepted;
+            streaming:
+                small_exchanges_arrive
+                large_streams_cross_intact
+                many_connections_do_not_mix
+                bytes_wait_for_a_late_reader
+                nothing_leaves_before_the_flush
+                sending_needs_a_connection
+                a_flush_is_one_doorbell
+                what_is_not_flushed_stays_within_the_window
+                whoever_sleeps_is_woken
+                a_slow_peer_pushes_back
+                a_stopped_connection_does_not_stop_others
+                stopping_and_resuming_loses_nothing;
+            ending:
+                draining_delivers_everything_first
+                draining_needs_no_flush
+                draining_survives_bytes_from_the_peer
+                the_end_waits_behind_the_last_byte
+                aborting_ends_the_peer
+                aborting_works_at_any_time
+                a_dead_id_names_nothing
+                both_may_leave_at_once;
+            memory:
+                a_delivered_segment_is_dropped
+                an_aborted_segment_is_dropped
+                received_bytes_outlive_everything
+                a_run_lands_where_it_is_placed
+                a_placement_dies_with_its_connection
+                a_full_buffer_is_no_place
+                sent_memory_may_come_from_the_pool;
         }
     };
 }
 pub(crate) use conformance;
 
+pub(crate) mod ending;
+pub(crate) mod memory;
 pub(crate) mod opening;
+pub(crate) mod streaming;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -72,7 +105,8 @@ pub(crate) trait Network {
 /// How long, in the network's time, anything may take before a test fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// So many steps in a row without anything done mean that nothing more will happen.
+/// So many steps in a row without anything done mean that nothing more will happen: a network's
+/// tick must be long enough for that.
 const QUIET: u32 = 300;
 
 /// Two transports on one network.
@@ -141,6 +175,21 @@ impl<N: Network> Pair<N> {
         while !done(self) {
             assert!(self.now < deadline, "never {what}");
             self.step();
+        }
+    }
+
+    /// Polls both until `done` without sending or flushing anything, or fails.
+    pub(crate) fn run_until_without_pumping(
+        &mut self,
+        what: &str,
+        mut done: impl FnMut(&mut Self) -> bool,
+    ) {
+        let deadline = self.now + PATIENCE;
+        while !done(self) {
+            assert!(self.now < deadline, "never {what}");
+            self.now = self.network.tick();
+            self.client.poll(self.now);
+            self.server.poll(self.now);
         }
     }
 
