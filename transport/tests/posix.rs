@@ -1,13 +1,22 @@
-//! The `posix` transport: the conformance suite, and what only sockets can show.
+//! The `posix` transport: the conformance suite, and what only sockets can show. In the latter the
+//! peer is the standard library, so that the kernel is the referee and not our own code.
+
+#![allow(clippy::unwrap_used)] // Every function here is part of a test.
 
 mod conformance;
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::collections::HashSet;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use conformance::{Network, Side};
+use bytes::Bytes;
+use conformance::{Network, Random, Side};
 use msgr_transport::posix::Posix;
+use msgr_transport::{
+    Close, CloseReason, ConnId, ConnectOptions, Event, ListenOptions, Park, Transport, TxQueue,
+};
 
 /// Loopback, with an IPv4 address of its own for each test.
 struct Loopback {
@@ -45,3 +54,325 @@ impl Network for Loopback {
 }
 
 conformance::conformance!(Loopback);
+
+/// One transport, and what has come up for its only connection.
+struct Alone {
+    posix: Posix,
+    address: SocketAddr,
+    conn: Option<ConnId>,
+    slices: Vec<Bytes>,
+    closed: Option<CloseReason>,
+    room: bool,
+}
+
+impl Alone {
+    fn new() -> Self {
+        let mut network = Loopback::new();
+        Self {
+            posix: network.transport(Side::Server),
+            address: network.address(Side::Server),
+            conn: None,
+            slices: Vec::new(),
+            closed: None,
+            room: true,
+        }
+    }
+
+    /// A connection that a standard socket has made to us.
+    fn accepting() -> (Self, TcpStream) {
+        let mut alone = Self::new();
+        let (_, address) = alone
+            .posix
+            .listen(alone.address, &ListenOptions::default())
+            .unwrap();
+        let peer = TcpStream::connect(address).unwrap();
+        alone.run_until(|alone| alone.conn.is_some());
+        (alone, peer)
+    }
+
+    /// A connection that we have made to a standard socket.
+    fn connecting() -> (Self, TcpStream) {
+        let mut alone = Self::new();
+        let listener = TcpListener::bind(alone.address).unwrap();
+        let to = listener.local_addr().unwrap();
+        let options = ConnectOptions::default();
+        let conn = alone.posix.connect(to, &options).unwrap();
+        alone.run_until(|alone| alone.conn == Some(conn));
+        (alone, listener.accept().unwrap().0)
+    }
+
+    fn poll(&mut self, now: Instant) -> bool {
+        let mut events = Vec::new();
+        let done = self.posix.poll(now, &mut events);
+        for event in events {
+            match event {
+                Event::Accepted { conn, .. } | Event::Connected { conn, .. } => {
+                    self.conn = Some(conn);
+                }
+                Event::Data { bytes, .. } => self.slices.push(bytes),
+                Event::Room { .. } => self.room = true,
+                Event::Closed { reason, .. } => self.closed = Some(reason),
+            }
+        }
+        done
+    }
+
+    fn run_until(&mut self, mut done: impl FnMut(&mut Self) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !done(self) {
+            let now = Instant::now();
+            assert!(now < deadline, "never done");
+            std::thread::yield_now();
+            self.poll(now);
+        }
+    }
+
+    fn conn(&self) -> ConnId {
+        self.conn.unwrap()
+    }
+
+    fn received(&self) -> usize {
+        self.slices.iter().map(Bytes::len).sum()
+    }
+
+    /// Sends all of `queue` and does not wait for more than room.
+    fn send(&mut self, mut queue: TxQueue) {
+        let conn = self.conn();
+        self.run_until(|alone| {
+            if alone.room {
+                alone.posix.send(conn, &mut queue).unwrap();
+                alone.posix.flush();
+                alone.room = queue.is_empty();
+            }
+            queue.is_empty()
+        });
+    }
+}
+
+/// Exchanges some megabytes with a standard socket and lets it close first.
+fn exchange((mut alone, mut peer): (Alone, TcpStream)) {
+    let mut random = Random(21);
+    let (there, back) = (random.bytes(3_000_000), random.bytes(2_000_000));
+    let peer = {
+        let (there, back) = (there.clone(), back.clone());
+        std::thread::spawn(move || {
+            peer.write_all(&there).unwrap();
+            let mut received = vec![0; back.len()];
+            peer.read_exact(&mut received).unwrap();
+            peer.shutdown(Shutdown::Write).unwrap();
+            assert!(received == back, "altered or reordered");
+            peer
+        })
+    };
+    alone.run_until(|alone| alone.received() == there.len());
+    assert!(alone.slices.concat() == there, "altered or reordered");
+    alone.send(TxQueue::from([Bytes::from(back)]));
+    alone.run_until(|alone| alone.closed.is_some());
+    assert_eq!(alone.closed, Some(CloseReason::PeerClosed));
+    peer.join().unwrap();
+}
+
+#[test]
+fn a_standard_client_is_served() {
+    exchange(Alone::accepting());
+}
+
+#[test]
+fn a_standard_server_is_reached() {
+    exchange(Alone::connecting());
+}
+
+#[test]
+fn the_end_right_behind_the_bytes_is_seen() {
+    for bytes_polled_first in [false, true] {
+        let (mut alone, mut peer) = Alone::accepting();
+        peer.write_all(b"bye").unwrap();
+        if bytes_polled_first {
+            alone.run_until(|alone| alone.received() == 3);
+        }
+        peer.shutdown(Shutdown::Write).unwrap();
+        alone.run_until(|alone| alone.closed.is_some());
+        assert_eq!(alone.received(), 3);
+        assert_eq!(alone.closed, Some(CloseReason::PeerClosed));
+    }
+}
+
+#[test]
+fn a_reset_is_told_from_an_end_and_comes_after_the_bytes() {
+    let (mut alone, mut peer) = Alone::connecting();
+    peer.write_all(b"cut").unwrap();
+    rustix::net::sockopt::set_socket_linger(&peer, Some(Duration::ZERO)).unwrap();
+    drop(peer);
+    alone.run_until(|alone| alone.closed.is_some());
+    assert_eq!(alone.closed, Some(CloseReason::Reset));
+    assert_eq!(alone.slices.concat(), b"cut");
+}
+
+#[test]
+fn sending_into_a_reset_keeps_what_the_peer_had_sent() {
+    let (mut alone, mut peer) = Alone::connecting();
+    peer.write_all(b"cut").unwrap();
+    rustix::net::sockopt::set_socket_linger(&peer, Some(Duration::ZERO)).unwrap();
+    drop(peer);
+    // The write finds the reset first; the read behind it must not be lost, nor the reason.
+    let mut queue = TxQueue::from([Bytes::from_static(b"into the void")]);
+    alone.posix.send(alone.conn(), &mut queue).unwrap();
+    alone.posix.flush();
+    alone.run_until(|alone| alone.closed.is_some());
+    assert_eq!(alone.closed, Some(CloseReason::Reset));
+    assert_eq!(alone.slices.concat(), b"cut");
+}
+
+#[test]
+fn aborting_resets_and_draining_does_not() {
+    let (mut alone, mut peer) = Alone::accepting();
+    alone.posix.close(alone.conn(), Close::Abort);
+    let error = peer.read(&mut [0; 8]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+
+    let (mut alone, mut peer) = Alone::accepting();
+    peer.write_all(b"never read").unwrap();
+    let mut queue = TxQueue::from([Bytes::from_static(b"last words")]);
+    alone.posix.send(alone.conn(), &mut queue).unwrap();
+    alone.posix.close(alone.conn(), Close::Drain);
+    alone.poll(Instant::now());
+    let mut received = Vec::new();
+    peer.read_to_end(&mut received).unwrap();
+    assert_eq!(received, b"last words");
+    drop(peer);
+    alone.run_until(|alone| alone.posix.next_timeout().is_none());
+    assert_eq!(alone.closed, None);
+}
+
+#[test]
+fn a_drained_connection_does_not_linger_for_ever() {
+    let (mut alone, mut peer) = Alone::accepting();
+    let start = Instant::now();
+    alone.poll(start);
+    alone.posix.close(alone.conn(), Close::Drain);
+    alone.poll(start);
+    let until = alone.posix.next_timeout().expect("it lingers");
+    assert!(until > start && until <= start + Duration::from_secs(5));
+    // The peer neither closes nor stops sending.
+    peer.write_all(b"still here").unwrap();
+    alone.poll(until - Duration::from_millis(1));
+    assert_eq!(alone.posix.next_timeout(), Some(until));
+    assert!(alone.poll(until));
+    assert_eq!(alone.posix.next_timeout(), None);
+    assert!(alone.slices.is_empty(), "nothing comes up after close");
+}
+
+#[test]
+fn a_connection_to_oneself_is_refused() {
+    let mut alone = Alone::new();
+    // A port that was free a moment ago.
+    let at = TcpListener::bind(alone.address)
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let options = ConnectOptions { local: Some(at) };
+    alone.posix.connect(at, &options).unwrap();
+    alone.run_until(|alone| alone.closed.is_some());
+    assert_eq!(alone.closed, Some(CloseReason::Refused));
+}
+
+#[test]
+fn a_connection_originates_from_the_port_we_listen_on() {
+    let mut alone = Alone::new();
+    let share = ListenOptions {
+        share_port: true,
+        ..ListenOptions::default()
+    };
+    let (_, ours) = alone.posix.listen(alone.address, &share).unwrap();
+    let listener = TcpListener::bind(alone.address).unwrap();
+    let to = listener.local_addr().unwrap();
+    let options = ConnectOptions { local: Some(ours) };
+    alone.posix.connect(to, &options).unwrap();
+    let (_, from) = listener.accept().unwrap();
+    assert_eq!(from, ours);
+}
+
+#[test]
+fn an_address_of_another_host_cannot_be_bound() {
+    let mut posix = Posix::new().unwrap();
+    // TEST-NET-1, RFC 5737: nobody has it.
+    let foreign = SocketAddr::from(([192, 0, 2, 1], 0));
+    let error = posix
+        .listen(foreign, &ListenOptions::default())
+        .unwrap_err();
+    assert_eq!(error.source.kind(), std::io::ErrorKind::AddrNotAvailable);
+    let options = ConnectOptions {
+        local: Some(foreign),
+    };
+    let error = posix.connect(foreign, &options).unwrap_err();
+    assert_eq!(error.source.kind(), std::io::ErrorKind::AddrNotAvailable);
+}
+
+#[test]
+fn an_exchange_costs_few_system_calls() {
+    let (mut alone, mut peer) = Alone::accepting();
+    // What is left of the connection's first readiness.
+    while alone.poll(Instant::now()) {}
+    let start = alone.posix.cost();
+    alone.poll(Instant::now());
+    let idle = alone.posix.cost();
+    assert_eq!(idle.system_calls, start.system_calls + 1, "epoll_wait");
+
+    let queue = (0..50_u8)
+        .map(|byte| Bytes::from(vec![byte; 100]))
+        .collect();
+    alone.send(queue);
+    let sent = alone.posix.cost();
+    assert_eq!(sent.system_calls, idle.system_calls + 1, "sendmsg");
+    assert_eq!(sent.doorbells, idle.doorbells + 1);
+
+    peer.write_all(b"request").unwrap();
+    let before = alone.posix.cost();
+    let mut polls = 0;
+    alone.run_until(|alone| {
+        polls += 1;
+        alone.received() == 7
+    });
+    polls -= 1;
+    let received = alone.posix.cost();
+    assert_eq!(
+        received.system_calls,
+        before.system_calls + polls + 1,
+        "one recv beside the epoll_wait of each poll"
+    );
+    assert_eq!(received.bytes_copied, 0);
+}
+
+#[test]
+fn receiving_uses_the_same_memory_again() {
+    let (mut alone, mut peer) = Alone::accepting();
+    let mut places = HashSet::new();
+    for turn in 1..=20_000 {
+        peer.write_all(&[1; 64]).unwrap();
+        alone.run_until(|alone| alone.received() == 64);
+        let slice = alone.slices.pop().unwrap();
+        places.insert(slice.as_ptr());
+        alone.slices.clear();
+        if turn == 10_000 {
+            // 640 kB: more than what is received into before it is used again.
+            let known = places.len();
+            assert!(known < 9_000, "{known} different places");
+        }
+    }
+    let known = places.len();
+    assert!(known < 9_000, "{known} different places");
+}
+
+#[test]
+fn a_sleeper_is_woken_by_what_is_left_to_do() {
+    let (mut alone, mut peer) = Alone::accepting();
+    while alone.poll(Instant::now()) {}
+    assert!(matches!(alone.posix.park(), Park::Fd(_)));
+    alone.posix.set_receive(alone.conn(), false);
+    peer.write_all(b"waiting").unwrap();
+    alone.poll(Instant::now());
+    assert!(matches!(alone.posix.park(), Park::Fd(_)));
+    alone.posix.set_receive(alone.conn(), true);
+    assert!(matches!(alone.posix.park(), Park::Busy));
+    alone.run_until(|alone| alone.received() == 7);
+}
