@@ -1,1 +1,34 @@
-//! x
+//! Ceph's messenger v2 protocol (msgr2) as a value: bytes in, bytes and events out.
+//!
+//! [`Connection`] is one byte stream to one peer: it is fed received bytes, polled for [`Event`]s,
+//! and asked for bytes to transmit. [`frame`] cuts streams into frames and back, [`wire`] knows
+//! every layout inside them. There are no sockets, clocks, threads or random numbers in this
+//! crate; payloads are never copied on their way in.
+//!
+//! The protocol is specified in Ceph's `doc/dev/msgr2.rst`.
+
+#![forbid(unsafe_code)]
+
+mod auth;
+mod config;
+mod connection;
+mod crc;
+mod error;
+pub mod frame;
+mod message;
+mod payload;
+mod peer;
+mod policy;
+pub mod wire;
+
+pub use config::{Config, FeaturePair, Policies};
+pub use connection::{Connection, Event, State};
+pub use error::{ApiMisuse, Cause, ConnectionError, Malformed, PeerIncompatible, PeerMisbehaved};
+pub use frame::{Blocks, FrameWriter, HeapBlocks, Limits, TxQueue};
+pub use message::{HEADER_LEN, Header, Message, priority};
+pub use payload::Payload;
+pub use peer::Peer;
+pub use policy::{Policy, UnknownPolicy};
+pub use wire::{
+    AddrType, AuthName, EntityAddr, EntityAddrVec, EntityName, EntityType, Features, Timestamp,
+};

@@ -1,0 +1,109 @@
+//! Frames: a preamble, up to four segments, and what proves that they arrived intact.
+//!
+//! [`Preamble`] is the fixed head; [`FrameReader`] turns received bytes into frames without copying
+//! their segments; [`FrameWriter`] turns segments into bytes to send. What the segments of a frame
+//! mean is not known here.
+//!
+//! Source: msgr2 specification, "Frame format"; Ceph's `src/msg/async/frames_v2.{h,cc}`.
+
+mod error;
+mod preamble;
+mod reader;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use error::FrameError;
+pub use preamble::{MAX_SEGMENTS, PREAMBLE_LEN, Preamble, SegmentDescriptor};
+pub use reader::{Frame, FrameReader};
+pub use writer::{Blocks, FrameWriter, HeapBlocks, TxQueue, write_control};
+
+/// Which layout the frames of a connection have, agreed on by the banners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revision {
+    /// msgr2.0: all checksums in a 17 byte epilogue that every frame has.
+    Rev0,
+    /// msgr2.1: the first segment's checksum right behind it, the others' in a 13 byte epilogue
+    /// that only a frame of several segments has.
+    Rev1,
+}
+
+impl Revision {
+    /// The size of the epilogue behind a frame of `segments` segments, in bytes.
+    const fn epilogue_len(self, segments: usize) -> usize {
+        match self {
+            Self::Rev0 => 1 + 4 * MAX_SEGMENTS,
+            Self::Rev1 if segments > 1 => 1 + 4 * (MAX_SEGMENTS - 1),
+            Self::Rev1 => 0,
+        }
+    }
+}
+
+/// How the frames of one connection are laid out and protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    /// Where the checksums are.
+    pub revision: Revision,
+    /// Whether segments have checksums (Ceph's `ms_crc_data`); without, the fields are 0 and are
+    /// not looked at. The two ends must agree, nothing negotiates it.
+    pub data_crc: bool,
+}
+
+/// The longest epilogue of any revision, in bytes.
+const MAX_EPILOGUE_LEN: usize = Revision::Rev0.epilogue_len(MAX_SEGMENTS);
+
+/// The first byte of an epilogue: whether the sender completed the frame or gave up on it.
+mod late_status {
+    use super::Revision;
+
+    /// Revision 0: bit 0 of the late flags.
+    const REV0_ABORTED: u8 = 1;
+    /// Revision 1: the low nibble; values far apart, so that a flipped bit is noticed.
+    const REV1_MASK: u8 = 0x0f;
+    const REV1_ABORTED: u8 = 0x01;
+    const REV1_COMPLETE: u8 = 0x0e;
+
+    pub(super) const fn complete(revision: Revision) -> u8 {
+        match revision {
+            Revision::Rev0 => 0,
+            Revision::Rev1 => REV1_COMPLETE,
+        }
+    }
+
+    /// Whether the frame was aborted; `None` for a value that says neither.
+    pub(super) const fn is_aborted(revision: Revision, status: u8) -> Option<bool> {
+        match (revision, status & REV1_MASK) {
+            (Revision::Rev0, _) => Some(status & REV0_ABORTED != 0),
+            (Revision::Rev1, REV1_COMPLETE) => Some(false),
+            (Revision::Rev1, REV1_ABORTED) => Some(true),
+            (Revision::Rev1, _) => None,
+        }
+    }
+}
+
+/// The most bytes that each segment of a received frame may have. They are checked before any
+/// memory is set aside for the segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The only segment of a control frame.
+    pub control: u32,
+    /// A message's front.
+    pub front: u32,
+    /// A message's middle.
+    pub middle: u32,
+    /// A message's data.
+    pub data: u32,
+}
+
+impl Default for Limits {
+    /// 64 KiB for control frames, and what the Linux kernel's client takes of a message
+    /// (`include/linux/ceph/libceph.h`): 16 MiB front, 16 MiB middle, 64 MiB data.
+    fn default() -> Self {
+        Self {
+            control: 64 << 10,
+            front: 16 << 20,
+            middle: 16 << 20,
+            data: 64 << 20,
+        }
+    }
+}
