@@ -1,1 +1,59 @@
-fn main() {}
+//! The `msgr` command: compare transports on this host, and talk msgr2 from the command line.
+//!
+//! One module per subcommand; each parses its own arguments and returns the process's exit code.
+
+mod compare;
+mod doctor;
+mod mode;
+mod mon;
+mod ping;
+mod serve;
+mod transports;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Ceph's messenger v2 over sockets, userspace TCP and RDMA queue pairs.
+#[derive(Debug, Parser)]
+#[command(name = "msgr", version, about, long_about = None)]
+struct Cli {
+    /// What to do; without it: compare.
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Compare every transport that this host has (the default).
+    Compare(compare::Args),
+    /// Run an echo server.
+    Serve(serve::Args),
+    /// Send messages to an echo server and check the replies.
+    Ping(ping::Args),
+    /// Send a command to a Ceph monitor.
+    Mon(mon::Args),
+    /// Tell which transports this host has, and what the others lack.
+    Doctor(doctor::Args),
+}
+
+/// What a subcommand returns when its arguments make no sense together; clap uses the same.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_default_directive(tracing_subscriber::filter::LevelFilter::WARN.into())
+        .from_env_lossy();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let outcome = match Cli::parse().command.unwrap_or(Command::Compare(compare::Args::default())) {
+        Command::Compare(args) => compare::run(&args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Ping(args) => ping::run(&args),
+        Command::Mon(args) => mon::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("msgr: {error:#}");
+        ExitCode::FAILURE
+    })
+}

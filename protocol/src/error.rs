@@ -91,7 +91,7 @@ pub enum PeerMisbehaved {
         /// What it dialled.
         target: EntityAddr,
         /// What we are.
-        ours: EntityAddrVec,
+        ours: Box<EntityAddrVec>,
     },
     /// The peer is not the one we dialled.
     #[error("dialled {target}, the peer is {theirs}")]
@@ -99,7 +99,7 @@ pub enum PeerMisbehaved {
         /// What we dialled.
         target: EntityAddr,
         /// What the peer says it is.
-        theirs: EntityAddrVec,
+        theirs: Box<EntityAddrVec>,
     },
 }
 

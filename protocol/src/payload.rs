@@ -91,7 +91,7 @@ impl PartialEq for Payload {
                 .slices
                 .clone()
                 .into_iter()
-                .flat_map(|slice| slice.into_iter())
+                .flat_map(Bytes::into_iter)
         };
         match (self.slices.as_slice(), other.slices.as_slice()) {
             ([one], [another]) => one == another,

@@ -42,6 +42,14 @@ impl BufferPool {
         BytesMut::with_capacity(size)
     }
 
+    /// A block with room for exactly `len` bytes, which finds its way back by itself.
+    pub fn take_exact(&mut self, len: usize) -> BytesMut {
+        let mut block = self.take(len);
+        let rest = block.split_off(len);
+        self.give(rest, len);
+        block
+    }
+
     /// Takes back what is left of a block after its slices were split off. `len` is what it was
     /// [taken](Self::take) for. Dropping a block instead is safe, and costs the next allocation.
     pub fn give(&mut self, rest: BytesMut, len: usize) {
@@ -79,6 +87,19 @@ mod tests {
         let (first, second) = (pool.take(1000), pool.take(1000));
         assert!(first.as_ptr() == address || second.as_ptr() == address);
         assert!(first.is_empty() && first.capacity() >= SMALLEST);
+    }
+
+    #[test]
+    fn an_exact_block_comes_back_by_itself() {
+        let mut pool = BufferPool::default();
+        for len in [SMALLEST, SMALLEST + 1, 2 * SMALLEST - 1] {
+            let mut block = pool.take_exact(len);
+            let address = block.as_ptr();
+            assert_eq!(block.capacity(), len);
+            block.resize(len, 7);
+            drop(block.freeze());
+            assert_eq!(pool.take(len).as_ptr(), address, "{len} bytes");
+        }
     }
 
     #[test]

@@ -25,6 +25,11 @@ pub type ConnId = SlotId<Conn>;
 pub type ListenerId = SlotId<Listener>;
 
 impl<T> SlotId<T> {
+    /// The array index, for tables beside [`Slots`]. Reused by later occupants.
+    pub fn slot(self) -> usize {
+        self.slot as usize
+    }
+
     /// An id that packs into 64 bits, for registration with a kernel or a device.
     pub fn to_u64(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.slot)

@@ -1,5 +1,7 @@
 //! The acceptor's side of the handshake.
 
+use bytes::Bytes;
+
 use super::{Connection, Role, State, decode};
 use crate::auth;
 use crate::error::{Cause, PeerMisbehaved};
@@ -53,7 +55,7 @@ impl Connection {
         self.control(&AuthDone {
             global_id: self.peer.global_id,
             con_mode: auth::MODE_CRC,
-            payload: Default::default(),
+            payload: Bytes::new(),
         });
         self.control(&AuthSignature(auth::NO_SIGNATURE));
         self.state = State::SignAccepting;
@@ -81,7 +83,7 @@ impl Connection {
         if !ours.contains(&ident.target) {
             return Err(PeerMisbehaved::WrongTarget {
                 target: ident.target,
-                ours,
+                ours: Box::new(ours),
             }
             .into());
         }

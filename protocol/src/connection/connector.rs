@@ -93,7 +93,7 @@ impl Connection {
         if !ident.addrs.contains(&target) {
             return Err(PeerMisbehaved::WrongIdentity {
                 target,
-                theirs: ident.addrs,
+                theirs: Box::new(ident.addrs),
             }
             .into());
         }

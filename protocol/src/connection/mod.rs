@@ -36,6 +36,7 @@ const CONTROL_BACKLOG: usize = 64 << 10;
 
 /// What [`Connection::poll`] has to tell.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // Messages are the rule; boxing them would allocate.
 pub enum Event {
     /// The handshake is complete: [`Connection::peer`] is known and messages flow.
     Ready,

@@ -91,8 +91,8 @@ fn known_control_frames() {
     ] {
         let mut wire = BytesMut::new();
         write_control(REV1, tag, segment, &mut wire);
-        let hex: String = wire.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, expected, "{tag}");
+        let hex: Vec<_> = wire.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex.concat(), expected, "{tag}");
         let frame = read_one(REV1, &wire).unwrap().unwrap();
         assert_eq!(frame.tag, tag);
         assert_eq!(*frame.segments[0].contiguous(), *segment);

@@ -100,5 +100,7 @@ pub(crate) fn put_blob(out: &mut BytesMut, bytes: &[u8]) {
 /// Appends a count and the numbers.
 pub(crate) fn put_list(out: &mut BytesMut, numbers: &[u32]) {
     out.put_u32_le(u32::try_from(numbers.len()).expect("our own lists are short"));
-    numbers.iter().for_each(|number| out.put_u32_le(*number));
+    for number in numbers {
+        out.put_u32_le(*number);
+    }
 }

@@ -1,0 +1,105 @@
+//! [`Dispatcher`]: the application's side of a messenger.
+
+use std::time::Instant;
+
+use msgr_protocol::{ApiMisuse, Message, Peer, Timestamp};
+
+use crate::connection::{Connection, ConnectionId};
+use crate::error::Fault;
+use crate::reactor::Core;
+
+/// What an application does with what happens on its connections.
+///
+/// Callbacks run on the reactor's thread (what Ceph calls fast dispatch) and must not block. Each
+/// reactor has a dispatcher of its own. Per connection they come in this order: `connected` or
+/// `accepted`, messages, `reset`. One that fails before it is ready is only told by `reset` if it
+/// was ours, by `rejected` if a peer opened it.
+pub trait Dispatcher: Send {
+    /// A connection of ours is ready.
+    fn connected(&mut self, context: &mut Context<'_>) {
+        let _ = context;
+    }
+
+    /// A connection that a peer opened is ready.
+    fn accepted(&mut self, context: &mut Context<'_>) {
+        let _ = context;
+    }
+
+    /// The next message of a connection.
+    fn message(&mut self, context: &mut Context<'_>, message: Message);
+
+    /// The peer answered a keepalive.
+    fn keepalive_ack(&mut self, context: &mut Context<'_>, stamp: Timestamp) {
+        let _ = (context, stamp);
+    }
+
+    /// A connection broke and its session is gone: what was on its way is lost.
+    fn reset(&mut self, connection: &Connection, fault: &Fault) {
+        let _ = (connection, fault);
+    }
+
+    /// A connection that a peer opened ended before it was ready.
+    fn rejected(&mut self, fault: &Fault) {
+        let _ = fault;
+    }
+
+    /// Nobody listens at the address of a connection of ours. [`reset`](Self::reset) follows.
+    fn refused(&mut self, connection: &Connection, fault: &Fault) {
+        let _ = (connection, fault);
+    }
+}
+
+/// The connection that a callback is about, and what may be done from within it. Unlike the calls
+/// on a [`Connection`], these neither lock nor wake anybody.
+#[derive(Debug)]
+pub struct Context<'a> {
+    pub(crate) core: &'a mut Core,
+    pub(crate) id: ConnectionId,
+    pub(crate) now: Instant,
+}
+
+impl Context<'_> {
+    /// A handle to the connection, for other threads or later. `None` once it was marked down.
+    pub fn connection(&self) -> Option<Connection> {
+        self.core.handle(self.id).cloned()
+    }
+
+    /// The other end. `None` for a connection to ourselves.
+    pub fn peer(&self) -> Option<&Peer> {
+        self.core.peer(self.id)
+    }
+
+    /// Names the connection within this dispatcher.
+    pub fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// When this turn of the reactor began.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Queues a message on this connection; it leaves at the end of the turn.
+    ///
+    /// # Errors
+    /// [`ApiMisuse`] when a payload is longer than the limits allow.
+    pub fn send(&mut self, message: Message) -> Result<(), ApiMisuse> {
+        self.core.send(self.id, message)
+    }
+
+    /// The memory, in bytes, that unsent messages of this connection hold.
+    pub fn queued(&self) -> usize {
+        self.core.queued(self.id)
+    }
+
+    /// Asks the peer for a sign of life; it echoes `stamp`.
+    pub fn keepalive(&mut self, stamp: Timestamp) {
+        self.core.keepalive(self.id, stamp);
+    }
+
+    /// Ends the connection once this callback returns; what is queued is dropped and the
+    /// dispatcher is not told.
+    pub fn mark_down(&mut self) {
+        self.core.mark_down(self.id);
+    }
+}

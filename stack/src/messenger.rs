@@ -1,0 +1,246 @@
+//! [`Messenger`]: the application's handle to its reactors.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use msgr_protocol::{EntityAddr, EntityType};
+use msgr_transport::{OpenError, Operation, Transport};
+
+use crate::connection::Connection;
+use crate::dispatcher::Dispatcher;
+use crate::error::{BindError, ConnectError};
+use crate::inbox::{Command, Inbox};
+use crate::metrics::{Metrics, Totals};
+use crate::reactor::Reactor;
+use crate::settings::Settings;
+
+/// What a messenger's reactors share. Nothing in it is touched for every message but `metrics`.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) registry: Registry,
+    pub(crate) metrics: Metrics,
+    /// The last place given out in the messenger's sequence of connections.
+    pub(crate) global_seq: AtomicU64,
+}
+
+impl Shared {
+    fn new(settings: Settings) -> Arc<Self> {
+        let registry = Registry::default();
+        Arc::new(Self {
+            settings,
+            registry,
+            metrics: Metrics::default(),
+            global_seq: 0.into(),
+        })
+    }
+}
+
+/// The connections that were dialled, by address: one per peer.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    by_target: Mutex<HashMap<EntityAddr, Connection>>,
+}
+
+impl Registry {
+    fn lock(&self) -> MutexGuard<'_, HashMap<EntityAddr, Connection>> {
+        self.by_target
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn remove(&self, connection: &Connection) {
+        if let Some(target) = connection.target() {
+            let mut by_target = self.lock();
+            if by_target
+                .get(&target)
+                .is_some_and(|found| found.is(connection))
+            {
+                by_target.remove(&target);
+            }
+        }
+    }
+}
+
+/// A messenger: an entity's presence on the network. Clones are handles to the same one.
+#[derive(Debug, Clone)]
+pub struct Messenger {
+    shared: Arc<Shared>,
+    inboxes: Arc<[Arc<Inbox>]>,
+    threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    next: Arc<AtomicUsize>,
+}
+
+impl Messenger {
+    /// Starts a messenger with `settings.reactors` threads. On each, `open` makes the transport;
+    /// `dispatcher` makes what receives the reactor's callbacks, given the reactor's number.
+    ///
+    /// # Errors
+    /// [`OpenError`] of the first transport, inbox or thread that could not be had.
+    pub fn start<O, D>(
+        settings: Settings,
+        open: O,
+        mut dispatcher: impl FnMut(usize) -> D,
+    ) -> Result<Self, OpenError>
+    where
+        O: Fn() -> Result<Box<dyn Transport>, OpenError> + Clone + Send + 'static,
+        D: Dispatcher + 'static,
+    {
+        let reactors = settings.reactors.max(1);
+        let messenger = Self::new(settings, reactors)?;
+        for (number, inbox) in messenger.inboxes.iter().enumerate() {
+            let (shared, inbox) = (Arc::clone(&messenger.shared), Arc::clone(inbox));
+            let (open, dispatcher) = (open.clone(), Box::new(dispatcher(number)));
+            let (started, outcome) = sync_channel(1);
+            let run = move || match open() {
+                Ok(transport) => {
+                    // `start` waits for this.
+                    let _ = started.send(Ok(()));
+                    Reactor::new(shared, inbox, transport, dispatcher).run(number);
+                }
+                Err(error) => {
+                    let _ = started.send(Err(error));
+                }
+            };
+            let name = format!("msgr-reactor-{number}");
+            let thread = std::thread::Builder::new()
+                .name(name)
+                .spawn(run)
+                .map_err(not_started)?;
+            messenger.lock_threads().push(thread);
+            match outcome.recv() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    messenger.shutdown();
+                    return Err(error);
+                }
+                Err(_) => unreachable!("a reactor says how it started before anything else"),
+            }
+        }
+        Ok(messenger)
+    }
+
+    /// A messenger of one reactor that the caller drives: in a simulation, a benchmark or an event
+    /// loop of its own. Use [`Reactor::bind`] there, [`bind`](Self::bind) would wait for ever.
+    ///
+    /// # Errors
+    /// [`OpenError`] if the system has no more descriptors.
+    pub fn driven_by_caller(
+        settings: Settings,
+        transport: Box<dyn Transport>,
+        dispatcher: impl Dispatcher + 'static,
+    ) -> Result<(Self, Reactor), OpenError> {
+        let messenger = Self::new(settings, 1)?;
+        let (shared, inbox) = (
+            Arc::clone(&messenger.shared),
+            Arc::clone(&messenger.inboxes[0]),
+        );
+        let reactor = Reactor::new(shared, inbox, transport, Box::new(dispatcher));
+        Ok((messenger, reactor))
+    }
+
+    fn new(settings: Settings, reactors: usize) -> Result<Self, OpenError> {
+        let inboxes: Result<_, _> = (0..reactors).map(|_| Inbox::new(settings.inbox)).collect();
+        Ok(Self {
+            shared: Shared::new(settings),
+            inboxes: inboxes.map_err(not_started)?,
+            threads: Arc::default(),
+            next: Arc::default(),
+        })
+    }
+
+    /// Listens at `at` on every reactor, and returns the address with the real port. Peers must
+    /// dial exactly this address, its nonce included.
+    ///
+    /// # Errors
+    /// [`BindError`].
+    pub fn bind(&self, at: EntityAddr) -> Result<EntityAddr, BindError> {
+        let mut at = at;
+        for inbox in self.inboxes.iter() {
+            let (bound, outcome) = sync_channel(1);
+            push(inbox, Command::Bind { at, bound }).map_err(|_| BindError::ShutDown)?;
+            at = outcome.recv().map_err(|_| BindError::ShutDown)??;
+        }
+        Ok(at)
+    }
+
+    /// The connection to `target`, an entity of type `kind`: the one there is, or a new one. Does
+    /// not wait; messages sent before it is ready are queued. Our own address gives a connection
+    /// on which messages are delivered without touching the network.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub fn connect(
+        &self,
+        kind: EntityType,
+        target: EntityAddr,
+    ) -> Result<Connection, ConnectError> {
+        if target.socket.is_none() {
+            return Err(ConnectError::NotAnEndpoint(target));
+        }
+        let mut by_target = self.shared.registry.lock();
+        if let Some(connection) = by_target.get(&target) {
+            return Ok(connection.clone());
+        }
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        let inbox = &self.inboxes[turn % self.inboxes.len()];
+        let connection = Connection::new(Arc::clone(inbox), Some(target));
+        let command = Command::Connect {
+            connection: connection.clone(),
+            kind,
+            target,
+        };
+        inbox.push(command).map_err(|_| ConnectError::Unavailable)?;
+        by_target.insert(target, connection.clone());
+        Ok(connection)
+    }
+
+    /// What the messenger has done so far.
+    pub fn totals(&self) -> Totals {
+        self.shared.metrics.totals()
+    }
+
+    /// Stops listening, sends what is queued, ends all connections and waits for the reactors, at
+    /// most [`Timeouts::shutdown`](crate::Timeouts::shutdown). Must not be called from a callback.
+    pub fn shutdown(&self) {
+        for inbox in self.inboxes.iter() {
+            // Closed already: it is shutting down.
+            let _ = push(inbox, Command::Shutdown);
+        }
+        for thread in self.lock_threads().drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a reactor panicked");
+            }
+        }
+    }
+
+    fn lock_threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits for room in the inbox; the command comes back when it is closed.
+#[allow(clippy::result_large_err)]
+pub(crate) fn push(inbox: &Inbox, mut command: Command) -> Result<(), Command> {
+    while let Err(back) = inbox.push(command) {
+        if inbox.is_closed() {
+            return Err(back);
+        }
+        command = back;
+        std::thread::yield_now();
+    }
+    Ok(())
+}
+
+fn not_started(source: impl Into<std::io::Error>) -> OpenError {
+    let source = source.into();
+    OpenError {
+        transport: "messenger",
+        operation: Operation::Start,
+        address: None,
+        source,
+    }
+}

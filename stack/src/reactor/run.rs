@@ -1,0 +1,72 @@
+//! A reactor on a thread of its own: spin, then sleep until something can have happened.
+
+use std::time::{Duration, Instant};
+
+use msgr_transport::Park;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::Reactor;
+
+impl Reactor {
+    /// Turns until shut down.
+    pub(crate) fn run(mut self, number: usize) {
+        let spin = self.core.settings().spin;
+        if let Some(core) = self.core.settings().cores.get(number) {
+            pin_to(*core);
+        }
+        let mut busy_at = Instant::now();
+        loop {
+            let now = Instant::now();
+            if self.turn(now) {
+                busy_at = now;
+            } else if self.is_finished(now) {
+                return;
+            } else if now.duration_since(busy_at) < spin {
+                std::hint::spin_loop();
+            } else {
+                self.sleep(now);
+                busy_at = Instant::now();
+            }
+        }
+    }
+
+    /// Sleeps until the inbox or the transport has something, or the next timeout.
+    fn sleep(&mut self, now: Instant) {
+        let next = self
+            .next_timeout()
+            .map(|at| at.saturating_duration_since(now));
+        if self.inbox.prepare_sleep() {
+            let doorbell = PollFd::from_borrowed_fd(self.inbox.doorbell(), PollFlags::IN);
+            match self.core.transport.park() {
+                Park::Busy => {}
+                Park::Fd(fd) => {
+                    let transport = PollFd::from_borrowed_fd(fd, PollFlags::IN);
+                    wait(&mut [doorbell, transport], next);
+                }
+                Park::Nap(longest) => {
+                    wait(
+                        &mut [doorbell],
+                        Some(next.map_or(longest, |next| next.min(longest))),
+                    );
+                }
+            }
+            self.core.transport.unpark();
+        }
+        self.inbox.awake();
+    }
+}
+
+/// An interrupted wait is a short one.
+fn wait(fds: &mut [PollFd<'_>], timeout: Option<Duration>) {
+    let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+    let _ = poll(fds, timeout.as_ref());
+}
+
+/// Best effort: a container may not own the core that was asked for.
+fn pin_to(core: usize) {
+    let mut cores = rustix::thread::CpuSet::new();
+    cores.set(core);
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &cores) {
+        tracing::warn!("cannot pin a reactor to core {core}: {error}");
+    }
+}
