@@ -1,6 +1,6 @@
-//! [`EntityAddr`] and [`EntityAddrVec`]: where an entity is, and its identity on the network.
+//! [`EntityAddr`]: where an entity is.
 //!
-//! Source: `entity_addr_t` and `entity_addrvec_t` in Ceph's `src/msg/msg_types.{h,cc}`.
+//! Source: `entity_addr_t` in Ceph's `src/msg/msg_types.{h,cc}`.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -8,7 +8,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 use std::str::FromStr;
 
 use bytes::{BufMut, BytesMut};
-use smallvec::SmallVec;
 
 use super::{Malformed, Reader};
 
@@ -16,8 +15,8 @@ use super::{Malformed, Reader};
 const MARKER_LEGACY: u8 = 0;
 /// First byte of an address.
 const MARKER_ADDR: u8 = 1;
-/// First byte of an address vector.
-const MARKER_VEC: u8 = 2;
+/// The version of the encoding, and the oldest that its reader must know.
+const VERSION: u8 = 1;
 
 /// Linux's numbers, whatever the host's are.
 const AF_INET: u16 = 2;
@@ -29,8 +28,10 @@ const SOCKADDR_IN6: usize = 28;
 const SOCKADDR_STORAGE: usize = 128;
 /// The longest encoded address that is accepted, in bytes.
 const MAX_ADDR: usize = 256;
-/// The most addresses of one entity.
-const MAX_ADDRS: usize = 16;
+
+// Family, port, address, and what pads or follows it.
+const _: () = assert!(SOCKADDR_IN == 2 + 2 + 4 + 8);
+const _: () = assert!(SOCKADDR_IN6 == 2 + 2 + 4 + 16 + 4);
 
 /// What protocol is spoken at an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -117,22 +118,25 @@ impl EntityAddr {
         self.memory_image().cmp(&other.memory_image())
     }
 
-    fn memory_image(&self) -> [u8; 8 + SOCKADDR_IN6] {
-        let mut image = [0; 8 + SOCKADDR_IN6];
-        image[..4].copy_from_slice(&(self.kind as u32).to_le_bytes());
-        image[4..8].copy_from_slice(&self.nonce.to_le_bytes());
-        let mut socket = BytesMut::with_capacity(SOCKADDR_IN6);
-        put_sockaddr(&mut socket, self.socket);
-        image[8..8 + socket.len()].copy_from_slice(&socket);
+    fn memory_image(&self) -> [u8; 4 + 4 + SOCKADDR_IN6] {
+        let mut image = [0; 4 + 4 + SOCKADDR_IN6];
+        let mut unused = image.as_mut_slice();
+        unused.put_u32_le(self.kind as u32);
+        unused.put_u32_le(self.nonce);
+        put_sockaddr(&mut unused, self.socket);
         image
     }
 
     /// Appends the encoded address.
     pub fn encode(&self, out: &mut BytesMut) {
-        let socket_len = sockaddr_len(self.socket);
+        let socket_len = match self.socket {
+            Some(SocketAddr::V4(_)) => SOCKADDR_IN,
+            // Ceph sends an address without a family at this length too.
+            Some(SocketAddr::V6(_)) | None => SOCKADDR_IN6,
+        };
         out.put_u8(MARKER_ADDR);
-        out.put_u8(1); // version of the encoding
-        out.put_u8(1); // oldest decoder that can read it
+        out.put_u8(VERSION);
+        out.put_u8(VERSION);
         out.put_u32_le(3 * 4 + socket_len as u32);
         out.put_u32_le(self.kind as u32);
         out.put_u32_le(self.nonce);
@@ -176,21 +180,22 @@ impl EntityAddr {
 
     /// Behind the marker 1: version, compatible version, length; the rest may grow at its end.
     fn decode_versioned(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        reader.bytes("address version", 2)?;
+        reader.u8("address version")?;
+        let compatible = reader.u8("compatible address version")?;
+        if compatible > VERSION {
+            return Err(Malformed::UnknownValue {
+                what: "compatible address version",
+                value: compatible.into(),
+            });
+        }
         let len = reader.count("address", MAX_ADDR)?;
         let mut fields = Reader::new(reader.bytes("address", len)?);
         let kind = AddrType::from_number(fields.u32("address type")?)?;
         let nonce = fields.u32("nonce")?;
-        let len = fields.count("socket address", MAX_ADDR)?;
+        let len = fields.count("socket address", SOCKADDR_IN6)?;
         let mut socket = Reader::new(fields.bytes("socket address", len)?);
         let socket = match len {
             0 => None,
-            1 => {
-                return Err(Malformed::BadLength {
-                    what: "socket address",
-                    len,
-                });
-            }
             _ => get_sockaddr(socket.u16("address family")?, &mut socket)?,
         };
         Ok(Self {
@@ -201,17 +206,9 @@ impl EntityAddr {
     }
 }
 
-fn sockaddr_len(socket: Option<SocketAddr>) -> usize {
-    match socket {
-        Some(SocketAddr::V4(_)) => SOCKADDR_IN,
-        // Ceph sends an address without a family at this length too.
-        Some(SocketAddr::V6(_)) | None => SOCKADDR_IN6,
-    }
-}
-
 /// The structure as on Linux: family in the host's order (little-endian here), port and address in
 /// network order.
-fn put_sockaddr(out: &mut BytesMut, socket: Option<SocketAddr>) {
+fn put_sockaddr(out: &mut impl BufMut, socket: Option<SocketAddr>) {
     match socket {
         Some(SocketAddr::V4(socket)) => {
             out.put_u16_le(AF_INET);
@@ -260,7 +257,9 @@ fn get_sockaddr(family: u16, tail: &mut Reader<'_>) -> Result<Option<SocketAddr>
 }
 
 impl fmt::Display for EntityAddr {
-    /// As Ceph writes it: `v2:127.0.0.1:6800/123`, `v2:[::1]:6800/123`, `-` for no address.
+    /// As Ceph writes it: `v2:127.0.0.1:6800/123`, `v2:[::1]:6800/123`, `-` for no address. Unlike
+    /// Ceph's, the text keeps the type `any:` and the scope of a link-local address, and so can be
+    /// parsed again.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.kind == AddrType::None {
             return f.write_str("-");
@@ -269,7 +268,7 @@ impl fmt::Display for EntityAddr {
         write!(f, "{name}:")?;
         match self.socket {
             Some(socket) => write!(f, "{socket}/{}", self.nonce),
-            None => write!(f, ":/{}", self.nonce),
+            None => write!(f, "/{}", self.nonce),
         }
     }
 }
@@ -277,7 +276,7 @@ impl fmt::Display for EntityAddr {
 /// A text is not an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not an address, for example v2:127.0.0.1:6800/0 or v2:[::1]:6800/0")]
-pub struct ParseAddrError(String);
+pub struct ParseAddrError(pub(super) String);
 
 impl FromStr for EntityAddr {
     type Err = ParseAddrError;
@@ -290,16 +289,16 @@ impl FromStr for EntityAddr {
         }
         let typed =
             |(name, kind): (&str, _)| Some((text.strip_prefix(name)?.strip_prefix(':')?, kind));
-        let (rest, kind) = AddrType::NAMES
-            .into_iter()
-            .skip(1)
-            .find_map(typed)
-            .unwrap_or((text, AddrType::Msgr2));
+        let with_type = AddrType::NAMES.into_iter().skip(1).find_map(typed);
+        let (rest, kind) = with_type.unwrap_or((text, AddrType::Msgr2));
         let (socket, nonce) = match rest.split_once('/') {
-            Some((socket, nonce)) => (socket, nonce.parse().map_err(|_| error())?),
-            None => (rest, 0),
+            // As we write an address that is only a type and a nonce.
+            Some(("", nonce)) if with_type.is_some() => (None, Some(nonce)),
+            Some((socket, nonce)) => (Some(socket), Some(nonce)),
+            None => (Some(rest), None),
         };
-        let socket = Some(socket.parse().map_err(|_| error())?);
+        let socket = socket.map(str::parse).transpose().map_err(|_| error())?;
+        let nonce = nonce.map_or(Ok(0), str::parse).map_err(|_| error())?;
         Ok(Self {
             kind,
             nonce,
@@ -308,107 +307,5 @@ impl FromStr for EntityAddr {
     }
 }
 
-/// All addresses of an entity: its identity.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct EntityAddrVec {
-    addrs: SmallVec<[EntityAddr; 2]>,
-}
-
-impl EntityAddrVec {
-    /// The addresses in order.
-    pub fn iter(&self) -> impl Iterator<Item = &EntityAddr> {
-        self.addrs.iter()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.addrs.is_empty()
-    }
-
-    /// Whether this is one of them, nonce included.
-    pub fn contains(&self, addr: &EntityAddr) -> bool {
-        self.addrs.contains(addr)
-    }
-
-    /// Appends an address.
-    pub fn push(&mut self, addr: EntityAddr) {
-        self.addrs.push(addr);
-    }
-
-    /// The first address where messenger v2 is spoken.
-    pub fn msgr2(&self) -> Option<EntityAddr> {
-        self.iter()
-            .copied()
-            .find(|addr| addr.kind == AddrType::Msgr2)
-    }
-
-    /// Appends the encoded addresses.
-    pub fn encode(&self, out: &mut BytesMut) {
-        out.put_u8(MARKER_VEC);
-        out.put_u32_le(self.addrs.len() as u32);
-        self.iter().for_each(|addr| addr.encode(out));
-    }
-
-    /// Parses addresses; also accepts a single one, as older encoders send it.
-    ///
-    /// # Errors
-    /// [`Malformed`], also for more than 16 addresses.
-    pub fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let mut behind_marker = reader.clone();
-        if behind_marker.u8("address vector marker")? != MARKER_VEC {
-            return EntityAddr::decode(reader).map(Self::from);
-        }
-        *reader = behind_marker;
-        let count = reader.count("address vector", MAX_ADDRS)?;
-        let addrs = (0..count)
-            .map(|_| EntityAddr::decode(reader))
-            .collect::<Result<_, _>>()?;
-        Ok(Self { addrs })
-    }
-}
-
-impl From<EntityAddr> for EntityAddrVec {
-    fn from(addr: EntityAddr) -> Self {
-        Self::from_iter([addr])
-    }
-}
-
-impl FromIterator<EntityAddr> for EntityAddrVec {
-    fn from_iter<I: IntoIterator<Item = EntityAddr>>(addrs: I) -> Self {
-        Self {
-            addrs: addrs.into_iter().collect(),
-        }
-    }
-}
-
-impl fmt::Display for EntityAddrVec {
-    /// As Ceph writes it: one address alone, several in brackets.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.addrs.as_slice() {
-            [only] => only.fmt(f),
-            several => {
-                f.write_str("[")?;
-                for (i, addr) in several.iter().enumerate() {
-                    write!(f, "{}{addr}", if i > 0 { "," } else { "" })?;
-                }
-                f.write_str("]")
-            }
-        }
-    }
-}
-
-impl FromStr for EntityAddrVec {
-    type Err = ParseAddrError;
-
-    fn from_str(text: &str) -> Result<Self, ParseAddrError> {
-        let list = text
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'));
-        match list {
-            // An IPv6 address without a type begins with a bracket too, but does not end with one.
-            Some("") => Ok(Self::default()),
-            Some(list) => list.split(',').map(str::parse).collect(),
-            None => text.parse().map(|addr: EntityAddr| addr.into()),
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

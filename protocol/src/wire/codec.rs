@@ -104,3 +104,52 @@ pub(crate) fn put_list(out: &mut BytesMut, numbers: &[u32]) {
         out.put_u32_le(*number);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_little_endian() {
+        let bytes = [0x01, 0x02, 0x03, 0xfe, 0xff, 0xff, 0xff, 0x07];
+        let mut reader = Reader::new(&bytes);
+        assert_eq!(reader.u8("a"), Ok(1));
+        assert_eq!(reader.u16("b"), Ok(0x0302));
+        assert_eq!(reader.i32("c"), Ok(-2));
+        assert_eq!(Reader::new(&bytes).u64("d"), Ok(0x07ff_ffff_fe03_0201));
+        assert_eq!(reader.rest(), [0x07]);
+        let needs = |needed| Malformed::Truncated {
+            what: "e",
+            needed,
+            left: 1,
+        };
+        assert_eq!(reader.u16("e"), Err(needs(2)));
+        assert_eq!(reader.u32("e"), Err(needs(4)));
+        assert_eq!(reader.i64("e"), Err(needs(8)));
+        assert_eq!(reader.rest(), [0x07], "a failed read takes nothing");
+    }
+
+    #[test]
+    fn blobs_are_borrowed() {
+        let bytes = [2, 0, 0, 0, 0xaa, 0xbb, 0xcc];
+        let mut reader = Reader::new(&bytes);
+        assert!(std::ptr::eq(
+            reader.blob("blob").unwrap(),
+            &raw const bytes[4..6]
+        ));
+        assert_eq!(reader.rest(), [0xcc]);
+    }
+
+    #[test]
+    fn the_limit_itself_is_accepted() {
+        let mut out = BytesMut::new();
+        put_blob(&mut out, &vec![7; MAX_BLOB]);
+        assert_eq!(
+            Reader::new(&out).blob("blob").map(<[u8]>::len),
+            Ok(MAX_BLOB)
+        );
+        let mut out = BytesMut::new();
+        put_list(&mut out, &[9; MAX_LIST]);
+        assert_eq!(Reader::new(&out).list("list"), Ok(vec![9; MAX_LIST]));
+    }
+}

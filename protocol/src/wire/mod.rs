@@ -1,13 +1,15 @@
 //! Every layout that is inside a frame, and nothing else: what bytes a value is, not what it means.
 //!
 //! One module per sub-protocol, so that each can grow by itself: [`auth`], [`session`],
-//! [`liveness`], [`compression`]; they share [`codec`] and the building blocks [`addr`], [`name`],
-//! [`features`] and [`timestamp`]. All integers are little-endian, but for the port and address
-//! within a socket address. A decoder ignores what follows the fields that it knows.
+//! [`liveness`], [`compression`]; they share [`codec`] and the building blocks [`addr`],
+//! [`addr_vec`], [`name`], [`features`] and [`timestamp`]. All integers are little-endian, but for
+//! the port and address within a socket address. A decoder ignores what follows the fields that it
+//! knows.
 //!
 //! Source: msgr2 specification; Ceph's `src/msg/async/frames_v2.h` and `src/msg/msg_types.{h,cc}`.
 
 pub mod addr;
+pub mod addr_vec;
 pub mod auth;
 pub mod codec;
 pub mod compression;
@@ -21,7 +23,8 @@ pub mod timestamp;
 
 use bytes::BytesMut;
 
-pub use addr::{AddrType, EntityAddr, EntityAddrVec, ParseAddrError};
+pub use addr::{AddrType, EntityAddr, ParseAddrError};
+pub use addr_vec::EntityAddrVec;
 pub use auth::{
     AuthBadMethod, AuthDone, AuthReplyMore, AuthRequest, AuthRequestMore, AuthSignature, Hello,
 };
@@ -52,3 +55,6 @@ pub trait Control: Sized {
     /// [`Malformed`] if the bytes are not such a payload.
     fn decode(payload: &[u8]) -> Result<Self, Malformed>;
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,6 +76,9 @@ pub enum ParseNameError {
     /// The id of an entity is a number.
     #[error("{0:?} is not a number")]
     NotANumber(String),
+    /// The id that authentication knows is too long, in bytes.
+    #[error("id of {0} bytes, the limit is {MAX_ID}")]
+    TooLong(usize),
 }
 
 impl FromStr for EntityType {
@@ -204,9 +207,15 @@ impl FromStr for AuthName {
 
     fn from_str(text: &str) -> Result<Self, ParseNameError> {
         let (kind, id) = split(text)?;
+        if id.len() > MAX_ID {
+            return Err(ParseNameError::TooLong(id.len()));
+        }
         Ok(Self {
             kind,
             id: id.to_owned(),
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
