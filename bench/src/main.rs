@@ -11,6 +11,7 @@ mod serve;
 mod transports;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -39,6 +40,11 @@ enum Command {
 
 /// What a subcommand returns when its arguments make no sense together; clap uses the same.
 const USAGE: u8 = 2;
+/// What a subcommand returns when its time was up.
+const NOT_DONE: u8 = 3;
+
+/// After a broken connection, wait this long before the next; Ceph's `ms_initial_backoff`.
+const BACKOFF: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::builder()

@@ -46,7 +46,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     settings.reactors = args.reactors.into();
     let transport = args.transport;
     let messenger = Messenger::start(settings, move || transport.open(), |_| Echo)?;
-    let bound = messenger.bind(args.bind).with_context(|| format!("bind {}", args.bind))?;
+    let bound = messenger
+        .bind(args.bind)
+        .with_context(|| format!("bind {}", args.bind))?;
     println!("ready {bound}");
     signals.forever().next();
     messenger.shutdown();
@@ -78,9 +80,22 @@ struct Echo;
 
 impl Dispatcher for Echo {
     fn message(&mut self, context: &mut Context<'_>, message: Message) {
-        let Header { tid, kind, version, priority, compat_version, .. } = message.header;
-        let header =
-            Header { tid, kind, version, priority, compat_version, ..Header::default() };
+        let Header {
+            tid,
+            kind,
+            version,
+            priority,
+            compat_version,
+            ..
+        } = message.header;
+        let header = Header {
+            tid,
+            kind,
+            version,
+            priority,
+            compat_version,
+            ..Header::default()
+        };
         if let Err(error) = context.send(Message { header, ..message }) {
             tracing::warn!("no reply to message {tid}: {error}");
         }

@@ -42,6 +42,13 @@ pub struct Fault {
     pub cause: FaultCause,
 }
 
+impl Fault {
+    /// Whether another attempt would end the same way: the two ends do not understand each other.
+    pub fn is_final(&self) -> bool {
+        matches!(self.cause, FaultCause::Protocol(_))
+    }
+}
+
 /// Why a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

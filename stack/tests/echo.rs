@@ -1,5 +1,7 @@
 //! Two messengers, each with its own thread, over real sockets.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use msgr::{Connection, Context, Dispatcher, Fault, FaultCause, Messenger, Settin
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)]
 enum Seen {
     Connected,
     Accepted,

@@ -50,7 +50,11 @@ impl CommandReply {
         reader.bytes("paxos fields", PAXOS.len())?;
         let result = reader.i32("result")?;
         let text = String::from_utf8_lossy(reader.blob("text")?).into_owned();
-        Ok(Self { result, text, output })
+        Ok(Self {
+            result,
+            text,
+            output,
+        })
     }
 }
 
@@ -70,7 +74,11 @@ pub(super) fn command(fsid: Fsid, json: &str) -> Message {
     let mut front = PAXOS.to_vec();
     front.extend(fsid.0);
     front.extend(1u32.to_le_bytes());
-    front.extend(u32::try_from(json.len()).expect("an argument list is short").to_le_bytes());
+    front.extend(
+        u32::try_from(json.len())
+            .expect("an argument list is short")
+            .to_le_bytes(),
+    );
     front.extend(json.as_bytes());
     let mut message = Message::new(MON_COMMAND);
     message.header.compat_version = 0;
@@ -141,7 +149,10 @@ mod tests {
         let reply = CommandReply::decode(&front, Vec::new()).unwrap();
         assert_eq!((reply.result, reply.text.as_str()), (-22, "bad"));
         for len in 0..front.len() {
-            assert!(CommandReply::decode(&front[..len], Vec::new()).is_err(), "{len} bytes");
+            assert!(
+                CommandReply::decode(&front[..len], Vec::new()).is_err(),
+                "{len} bytes"
+            );
         }
     }
 }

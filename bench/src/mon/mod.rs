@@ -4,14 +4,17 @@ mod messages;
 
 use std::io::Write as _;
 use std::process::ExitCode;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use msgr::{Connection, Context, Dispatcher, Fault, Messenger, Settings};
+use msgr_protocol::wire::Malformed;
 use msgr_protocol::{AuthName, EntityAddr, EntityName, EntityType, Message, Policy};
 
 use self::messages::{CommandReply, Fsid};
 use crate::transports::Named;
+use crate::{BACKOFF, NOT_DONE};
 
 /// Arguments of `msgr mon`.
 #[derive(Debug, clap::Args)]
@@ -35,9 +38,6 @@ pub(crate) struct Args {
     transport: Named,
 }
 
-/// Exit code when no answer came in time.
-const NOT_DONE: u8 = 3;
-
 /// Sends the command and prints the answer.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let Some(command) = messages::command_json(&args.command, args.json) else {
@@ -45,31 +45,54 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(crate::USAGE));
     };
     // A client without a number of its own, as Ceph's tools are before they have logged in.
-    let name = EntityName { kind: args.name.kind, num: -1 };
+    let name = EntityName {
+        kind: args.name.kind,
+        num: -1,
+    };
     let mut settings = Settings::new(name, Policy::LOSSY_CLIENT);
     settings.protocol.auth_name = args.name.clone();
 
     let (news, heard) = channel();
     let transport = args.transport;
-    let mut asker = Some(Asker { command, news });
+    let mut asker = Some(Asker {
+        command,
+        news: news.clone(),
+    });
     let messenger = Messenger::start(
         settings,
         move || transport.open(),
         |_| asker.take().expect("there is one reactor"),
     )?;
-    messenger.connect(EntityType::Mon, args.addr)?;
     let deadline = Instant::now() + Duration::from_secs(args.timeout);
-    let outcome = heard.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+    let outcome = loop {
+        messenger.connect(EntityType::Mon, args.addr)?;
+        match heard.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            // A monitor that is not in quorum (yet) hangs up on those who log in.
+            Ok(News::Lost(fault)) if !fault.is_final() => {
+                eprintln!("msgr: {fault}; trying again");
+                std::thread::sleep(BACKOFF);
+            }
+            Ok(news) => break Some(news),
+            Err(_) => break None,
+        }
+    };
     messenger.shutdown();
     match outcome {
-        Ok(Ok(reply)) => print(&reply),
-        Ok(Err(error)) => Err(error),
-        Err(RecvTimeoutError::Timeout) => {
+        Some(News::Reply(reply)) => print(&reply),
+        Some(News::Unreadable(error)) => Err(error).context("the monitor's answer"),
+        Some(News::Lost(fault)) => Err(fault.into()),
+        None => {
             eprintln!("msgr: no answer from {} in {} s", args.addr, args.timeout);
             Ok(ExitCode::from(NOT_DONE))
         }
-        Err(RecvTimeoutError::Disconnected) => anyhow::bail!("the reactor is gone"),
     }
+}
+
+/// What the main thread is told.
+enum News {
+    Reply(CommandReply),
+    Unreadable(Malformed),
+    Lost(Fault),
 }
 
 fn print(reply: &CommandReply) -> anyhow::Result<ExitCode> {
@@ -84,36 +107,39 @@ fn print(reply: &CommandReply) -> anyhow::Result<ExitCode> {
     if reply.result == 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("msgr: the monitor answered {}", std::io::Error::from_raw_os_error(-reply.result));
+    eprintln!(
+        "msgr: the monitor answered {}",
+        std::io::Error::from_raw_os_error(-reply.result)
+    );
     Ok(ExitCode::FAILURE)
 }
 
 /// Asks for the monitor map, since a command must name the cluster; then sends the command.
 struct Asker {
     command: String,
-    news: Sender<anyhow::Result<CommandReply>>,
+    news: Sender<News>,
 }
 
 const MAP_TID: u64 = 1;
 const COMMAND_TID: u64 = 2;
 
 impl Asker {
-    fn send(&self, context: &mut Context<'_>, tid: u64, mut message: Message) {
-        message.header.tid = tid;
-        if let Err(error) = context.send(message) {
-            self.tell(Err(error.into()));
-        }
-    }
-
-    fn tell(&self, news: anyhow::Result<CommandReply>) {
+    fn tell(&self, news: News) {
         // The main thread may have given up.
         let _ = self.news.send(news);
     }
 }
 
+fn send(context: &mut Context<'_>, tid: u64, mut message: Message) {
+    message.header.tid = tid;
+    context
+        .send(message)
+        .expect("an argument list is shorter than the limit of a front");
+}
+
 impl Dispatcher for Asker {
     fn connected(&mut self, context: &mut Context<'_>) {
-        self.send(context, MAP_TID, messages::get_map());
+        send(context, MAP_TID, messages::get_map());
     }
 
     fn message(&mut self, context: &mut Context<'_>, message: Message) {
@@ -121,13 +147,13 @@ impl Dispatcher for Asker {
         match message.header.kind {
             messages::MON_MAP => match Fsid::from_mon_map(&front) {
                 Ok(fsid) => {
-                    self.send(context, COMMAND_TID, messages::command(fsid, &self.command));
+                    send(context, COMMAND_TID, messages::command(fsid, &self.command));
                 }
-                Err(error) => self.tell(Err(error.into())),
+                Err(error) => self.tell(News::Unreadable(error)),
             },
             messages::MON_COMMAND_ACK if message.header.tid == COMMAND_TID => {
                 let reply = CommandReply::decode(&front, message.data.contiguous().into_owned());
-                self.tell(reply.map_err(Into::into));
+                self.tell(reply.map_or_else(News::Unreadable, News::Reply));
             }
             // Maps that nobody asked for.
             other => tracing::debug!("ignored a message of type {other}"),
@@ -135,6 +161,6 @@ impl Dispatcher for Asker {
     }
 
     fn reset(&mut self, _: &Connection, fault: &Fault) {
-        self.tell(Err(fault.clone().into()));
+        self.tell(News::Lost(fault.clone()));
     }
 }

@@ -8,12 +8,13 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use msgr::{FaultCause, Messenger, Settings};
+use msgr::{Messenger, Settings};
 use msgr_protocol::{EntityAddr, EntityName, EntityType, Policy};
 
 use self::run::{News, Pinger, Run, Shape};
 use crate::mode::Mode;
 use crate::transports::Named;
+use crate::{BACKOFF, NOT_DONE};
 
 /// Arguments of `msgr ping`.
 #[derive(Debug, clap::Args)]
@@ -61,12 +62,6 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// Exit code when not all replies came in time.
-const NOT_DONE: u8 = 3;
-
-/// After a broken connection, wait this long before the next; Ceph's `ms_initial_backoff`.
-const BACKOFF: Duration = Duration::from_millis(200);
-
 /// Sends, checks, and prints the result.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let Mode::Crc = args.mode;
@@ -91,9 +86,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (news, heard) = channel();
     let state = Arc::new(Mutex::new(Run::new(shape, args.count, args.in_flight)));
     let transport = args.transport;
-    let messenger = Messenger::start(settings, move || transport.open(), |_| {
-        Pinger::new(Arc::clone(&state), news.clone())
-    })?;
+    let messenger = Messenger::start(
+        settings,
+        move || transport.open(),
+        |_| Pinger::new(Arc::clone(&state), news.clone()),
+    )?;
 
     let started = Instant::now();
     let deadline = started + Duration::from_secs(args.timeout);
@@ -104,7 +101,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             Ok(News::Finished) | Err(RecvTimeoutError::Timeout) => break,
             Ok(News::Lost(fault)) => {
                 eprintln!("msgr: {fault}");
-                if matches!(fault.cause, FaultCause::Protocol(_)) {
+                if fault.is_final() {
                     refused_for_good = true;
                     break;
                 }

@@ -53,14 +53,18 @@ pub(super) struct Run {
     latency_ns: Histogram<u64>,
 }
 
+/// Latencies beyond this many nanoseconds (a minute) are counted as this.
+const LONGEST_NS: u64 = 60_000_000_000;
+
 /// A prime, so that neighbouring messages, and those a window apart, differ.
 const PATTERN_SHIFTS: usize = 251;
 
 impl Run {
     pub(super) fn new(shape: Shape, count: u64, in_flight: u32) -> Self {
         let longest = shape.front.max(shape.middle).max(shape.data);
-        let pattern: Vec<u8> =
-            (0..longest + 3 * PATTERN_SHIFTS).map(|i| (i ^ (i >> 8) ^ (i >> 16)) as u8).collect();
+        let pattern: Vec<u8> = (0..longest + 3 * PATTERN_SHIFTS)
+            .map(|i| (i ^ (i >> 8) ^ (i >> 16)) as u8)
+            .collect();
         Self {
             shape,
             count,
@@ -76,7 +80,8 @@ impl Run {
             out_of_order: 0,
             corrupt: 0,
             bytes: 0,
-            latency_ns: Histogram::new(3).expect("3 digits are within its bounds"),
+            latency_ns: Histogram::new_with_bounds(1, LONGEST_NS, 3)
+                .expect("3 digits are within what it can do"),
         }
     }
 
@@ -136,7 +141,8 @@ impl Run {
         }
         self.last_answered = tid;
         if let Some(sent) = self.sent_at.pop_front() {
-            self.latency_ns.saturating_record(sent.elapsed().as_nanos() as u64);
+            self.latency_ns
+                .saturating_record(sent.elapsed().as_nanos() as u64);
         }
         let intact = reply.header.kind == self.shape.kind
             && is(&reply.front, &self.window(tid, 0, self.shape.front))
