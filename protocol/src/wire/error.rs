@@ -38,14 +38,6 @@ pub enum Malformed {
         /// As received.
         value: u64,
     },
-    /// A length contradicts what it describes.
-    #[error("{what}: length {len}")]
-    BadLength {
-        /// What was being read.
-        what: &'static str,
-        /// As received.
-        len: usize,
-    },
     /// A text is not UTF-8.
     #[error("{what}: not UTF-8")]
     NotUtf8 {
