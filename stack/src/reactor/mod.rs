@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use msgr_protocol::{ConnectionError, EntityAddr, EntityType, Event as ConnectionEvent, State};
-use msgr_transport::{CloseReason, Event, Transport};
+use msgr_transport::{CloseReason, Cost, Event, Transport};
 
 use crate::connection::{Connection, ConnectionId};
 use crate::dispatcher::{Context, Dispatcher};
@@ -91,6 +91,11 @@ impl Reactor {
             self.shut_down_by,
         ];
         times.into_iter().flatten().min()
+    }
+
+    /// What the transport's work has cost so far.
+    pub fn cost(&self) -> Cost {
+        self.core.transport.cost()
     }
 
     /// Listens at `at`, and returns the address with the real port.

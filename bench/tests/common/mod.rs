@@ -1,0 +1,148 @@
+//! What the process tests share: the `msgr` executable, a server that ends with its test, and a
+//! blocking client for when a test wants a connection by hand.
+
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use msgr_protocol::{
+    Config, Connection, EntityAddr, EntityType, Event, FrameWriter, HeapBlocks, Message, Policy,
+    TxQueue,
+};
+use serde_json::Value;
+
+/// Runs `msgr` with these arguments to its end.
+pub(crate) fn msgr(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_msgr"))
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The JSON object that a command printed last.
+pub(crate) fn json(output: &[u8]) -> Value {
+    serde_json::from_str(text(output).lines().last().unwrap()).unwrap()
+}
+
+/// A `msgr serve` in a process of its own.
+pub(crate) struct Server {
+    child: Child,
+    out: BufReader<ChildStdout>,
+    pub(crate) addr: EntityAddr,
+}
+
+impl Server {
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_msgr"))
+            .args(["serve", "--bind", "v2:127.0.0.1:0/0", "--json"])
+            .args(args)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        let addr = line
+            .trim_end()
+            .strip_prefix("ready ")
+            .unwrap()
+            .parse()
+            .unwrap();
+        Self { child, out, addr }
+    }
+
+    pub(crate) fn threads(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let threads = status
+            .lines()
+            .find_map(|line| line.strip_prefix("Threads:"))
+            .unwrap();
+        threads.trim().parse().unwrap()
+    }
+
+    /// Ends it with SIGTERM and returns its totals.
+    pub(crate) fn stop(mut self) -> Value {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let mut rest = Vec::new();
+        self.out.read_to_end(&mut rest).unwrap();
+        assert!(self.child.wait().unwrap().success());
+        json(&rest)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It has ended already unless the test failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A connection driven by blocking reads and writes.
+pub(crate) struct Client {
+    stream: TcpStream,
+    connection: Connection,
+}
+
+impl Client {
+    /// Connects with `config` and waits until the connection is ready.
+    pub(crate) fn connect(config: Config, kind: EntityType, target: EntityAddr) -> Self {
+        let stream = TcpStream::connect(target.socket.unwrap()).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        let ends = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
+        let connection = Connection::connect(Arc::new(config), target, kind, ends, 1);
+        let mut client = Self { stream, connection };
+        assert!(matches!(client.next(), Event::Ready));
+        client
+    }
+
+    pub(crate) fn lossy(target: EntityAddr) -> Self {
+        let config = Config::new("client.9".parse().unwrap(), Policy::LOSSY_CLIENT);
+        Self::connect(config, EntityType::Osd, target)
+    }
+
+    pub(crate) fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
+    pub(crate) fn send(&mut self, message: Message) {
+        self.connection.send(message).unwrap();
+    }
+
+    /// The next event; sends what is due while it waits.
+    pub(crate) fn next(&mut self) -> Event {
+        loop {
+            if let Some(event) = self.connection.poll().unwrap() {
+                return event;
+            }
+            self.transmit();
+            let mut buffer = [0; 64 << 10];
+            let n = self.stream.read(&mut buffer).unwrap();
+            assert_ne!(n, 0, "the peer hung up");
+            self.connection
+                .receive(Bytes::copy_from_slice(&buffer[..n]));
+        }
+    }
+
+    fn transmit(&mut self) {
+        let (mut block, mut queue) = (BytesMut::new(), TxQueue::new());
+        let mut blocks = HeapBlocks;
+        let mut writer = FrameWriter::new(usize::MAX, &mut block, &mut blocks, &mut queue);
+        self.connection.transmit(&mut writer, usize::MAX);
+        for slice in queue {
+            self.stream.write_all(&slice).unwrap();
+        }
+    }
+}

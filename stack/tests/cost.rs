@@ -1,0 +1,118 @@
+//! What a message costs, counted and not timed: allocations and system calls for requests and
+//! their replies over real sockets, both ends driven by one thread.
+
+#![allow(clippy::unwrap_used)]
+
+use std::time::Instant;
+
+use msgr::protocol::{EntityType, Message, Payload, Policy};
+use msgr::transport::posix::Posix;
+use msgr::{Context, Dispatcher, Messenger, Reactor, Settings};
+
+struct Echo;
+
+impl Dispatcher for Echo {
+    fn message(&mut self, context: &mut Context<'_>, message: Message) {
+        context.send(message).unwrap();
+    }
+}
+
+/// Keeps `depth` requests under way until it is told how many to answer.
+struct Asker {
+    request: Message,
+    depth: u32,
+}
+
+impl Dispatcher for Asker {
+    fn connected(&mut self, context: &mut Context<'_>) {
+        for _ in 0..self.depth {
+            context.send(self.request.clone()).unwrap();
+        }
+    }
+
+    fn message(&mut self, context: &mut Context<'_>, _: Message) {
+        context.send(self.request.clone()).unwrap();
+    }
+}
+
+struct Pair {
+    client: (Messenger, Reactor),
+    server: (Messenger, Reactor),
+}
+
+impl Pair {
+    fn new(depth: u32, data: usize) -> Self {
+        let open = || Box::new(Posix::new().unwrap());
+        let mut request = Message::new(1);
+        request.data = Payload::from(vec![7; data]);
+
+        let settings = Settings::new("osd.0".parse().unwrap(), Policy::STATELESS_SERVER);
+        let mut server = Messenger::driven_by_caller(settings, open(), Echo).unwrap();
+        let addr = server.1.bind("v2:127.0.0.1:0/0".parse().unwrap()).unwrap();
+        let settings = Settings::new("client.0".parse().unwrap(), Policy::LOSSY_CLIENT);
+        let asker = Asker { request, depth };
+        let client = Messenger::driven_by_caller(settings, open(), asker).unwrap();
+        client.0.connect(EntityType::Osd, addr).unwrap();
+        Self { client, server }
+    }
+
+    /// Turns both ends until `requests` more were answered.
+    fn exchange(&mut self, requests: u64) {
+        let enough = self.client.0.totals().messages_received + requests;
+        while self.client.0.totals().messages_received < enough {
+            let now = Instant::now();
+            self.client.1.turn(now);
+            self.server.1.turn(now);
+        }
+    }
+
+    fn system_calls(&self) -> u64 {
+        self.client.1.cost().system_calls + self.server.1.cost().system_calls
+    }
+}
+
+/// Allocations and system calls per message, a request and its reply being two messages.
+fn cost(depth: u32, data: usize, requests: u64) -> (f64, f64) {
+    let mut pair = Pair::new(depth, data);
+    // Until every buffer has been through the pool a few times.
+    pair.exchange(requests / 4);
+    let calls = pair.system_calls();
+    let allocated = allocation_counter::measure(|| pair.exchange(requests));
+    let calls = pair.system_calls() - calls;
+    let messages = 2.0 * requests as f64;
+    let cost = (
+        allocated.count_total as f64 / messages,
+        calls as f64 / messages,
+    );
+    println!(
+        "depth {depth}, {data} bytes: {:.4} allocations, {:.3} system calls per message",
+        cost.0, cost.1
+    );
+    cost
+}
+
+#[test]
+fn small_messages_allocate_nothing_and_share_system_calls() {
+    for (depth, data, most_calls) in [
+        (1, 64, 4.0),
+        (1, 4096, 4.0),
+        (64, 64, 0.15),
+        (64, 4096, 0.15),
+    ] {
+        let (allocations, calls) = cost(depth, data, 20_000);
+        assert!(
+            allocations <= 0.001,
+            "{allocations} at depth {depth}, {data} bytes"
+        );
+        assert!(
+            calls <= most_calls,
+            "{calls} at depth {depth}, {data} bytes"
+        );
+    }
+}
+
+#[test]
+fn large_messages_allocate_nothing_either() {
+    let (allocations, _) = cost(8, 1 << 20, 400);
+    assert!(allocations <= 0.01, "{allocations}");
+}
