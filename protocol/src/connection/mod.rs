@@ -20,7 +20,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::config::Config;
 use crate::error::{ApiMisuse, Cause, ConnectionError, Malformed, PeerMisbehaved};
-use crate::frame::{Frame, FrameReader, FrameWriter, Layout, Revision, write_control};
+use crate::frame::{FrameReader, FrameWriter, Head, Layout, Revision, write_control};
 use crate::message::Message;
 use crate::peer::Peer;
 use crate::policy::Policy;
@@ -212,29 +212,38 @@ impl Connection {
             self.hello();
         }
         while self.state != State::Closed && !self.is_blocked() {
-            let frame = self.reader.next_frame().map_err(Malformed::from)?;
-            let Some(frame) = frame else { break };
-            if !self.state.expects().contains(&frame.tag) {
-                return Err(PeerMisbehaved::UnexpectedFrame(frame.tag).into());
+            let head = self.reader.next_head().map_err(Malformed::from)?;
+            let Some(head) = head else { break };
+            if !self.state.expects().contains(&head.tag) {
+                return Err(PeerMisbehaved::UnexpectedFrame(head.tag).into());
             }
-            if let Some(event) = self.frame(frame)? {
+            if head.tag == Tag::Message {
+                let message = self
+                    .messages
+                    .receive(head.aborted, self.reader.segments())?;
+                if let Some(message) = message {
+                    return Ok(Some(Event::Message(message)));
+                }
+            } else if let Some(event) = self.control_frame(head)? {
                 return Ok(Some(event));
             }
         }
         Ok(None)
     }
 
-    fn frame(&mut self, frame: Frame) -> Result<Option<Event>, Cause> {
+    fn control_frame(&mut self, head: Head) -> Result<Option<Event>, Cause> {
+        let Head { tag, aborted } = head;
+        if aborted {
+            return Err(PeerMisbehaved::AbortedFrame(tag).into());
+        }
+        let segment = std::mem::take(&mut self.reader.segments()[0]);
+        let payload = segment.contiguous();
         if self.state == State::Ready {
-            return self.established_frame(frame);
+            return self.established_frame(tag, &payload);
         }
-        if frame.aborted {
-            return Err(PeerMisbehaved::AbortedFrame(frame.tag).into());
-        }
-        let payload = frame.segments[0].contiguous();
         match self.role {
-            Role::Connector { target } => self.connector_frame(frame.tag, &payload, target)?,
-            Role::Acceptor { .. } => self.acceptor_frame(frame.tag, &payload)?,
+            Role::Connector { target } => self.connector_frame(tag, &payload, target)?,
+            Role::Acceptor { .. } => self.acceptor_frame(tag, &payload)?,
         }
         Ok((self.state == State::Ready).then_some(Event::Ready))
     }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::{Connection, Event, decode};
 use crate::error::{ApiMisuse, Cause, Malformed, PeerMisbehaved};
-use crate::frame::{Frame, FrameWriter, Layout, Limits};
+use crate::frame::{FrameWriter, Layout, Limits, MAX_SEGMENTS};
 use crate::message::{HEADER_LEN, Header, Message};
 use crate::payload::Payload;
 use crate::wire::{Ack, Keepalive2, Keepalive2Ack, Tag};
@@ -61,8 +61,13 @@ impl Messages {
         Some(writer.frame(layout, Tag::Message, &message.header.encode(), payloads))
     }
 
-    fn receive(&mut self, frame: Frame) -> Result<Option<Message>, Cause> {
-        let [first, front, middle, data] = frame.segments;
+    /// Takes a message out of the segments of its frame.
+    pub(super) fn receive(
+        &mut self,
+        aborted: bool,
+        segments: &mut [Payload; MAX_SEGMENTS],
+    ) -> Result<Option<Message>, Cause> {
+        let [first, front, middle, data] = segments.each_mut().map(std::mem::take);
         let header = header(&first)?;
         if header.seq <= self.in_seq {
             // Sent again by a peer that did not know it had arrived.
@@ -77,7 +82,7 @@ impl Messages {
         }
         self.in_seq = header.seq;
         // The sender took an aborted message back; its number stays used.
-        Ok((!frame.aborted).then_some(Message {
+        Ok((!aborted).then_some(Message {
             header,
             front,
             middle,
@@ -96,27 +101,24 @@ fn header(segment: &Payload) -> Result<Header, Malformed> {
 }
 
 impl Connection {
-    pub(super) fn established_frame(&mut self, frame: Frame) -> Result<Option<Event>, Cause> {
-        if frame.tag == Tag::Message {
-            return Ok(self.messages.receive(frame)?.map(Event::Message));
-        }
-        if frame.aborted {
-            return Err(PeerMisbehaved::AbortedFrame(frame.tag).into());
-        }
-        let payload = frame.segments[0].contiguous();
-        match frame.tag {
+    pub(super) fn established_frame(
+        &mut self,
+        tag: Tag,
+        payload: &[u8],
+    ) -> Result<Option<Event>, Cause> {
+        match tag {
             Tag::Keepalive2 => {
-                let Keepalive2 { stamp } = decode(&payload)?;
+                let Keepalive2 { stamp } = decode(payload)?;
                 self.control(&Keepalive2Ack { stamp });
                 Ok(None)
             }
             Tag::Keepalive2Ack => {
-                let Keepalive2Ack { stamp } = decode(&payload)?;
+                let Keepalive2Ack { stamp } = decode(payload)?;
                 Ok(Some(Event::KeepaliveAck(stamp)))
             }
             Tag::Ack => {
                 // Nothing is kept for replay on a lossy connection.
-                let Ack { .. } = decode(&payload)?;
+                let Ack { .. } = decode(payload)?;
                 Ok(None)
             }
             other => Err(PeerMisbehaved::UnexpectedFrame(other).into()),

@@ -15,6 +15,7 @@ mod writer;
 
 pub use error::FrameError;
 pub use preamble::{MAX_SEGMENTS, PREAMBLE_LEN, Preamble, SegmentDescriptor};
+pub(crate) use reader::Head;
 pub use reader::{Frame, FrameReader};
 pub use writer::{Blocks, FrameWriter, HeapBlocks, TxQueue, write_control};
 

@@ -7,8 +7,7 @@ use bytes::{Buf, Bytes};
 
 use super::preamble::SegmentDescriptor;
 use super::{
-    FrameError, Layout, Limits, MAX_EPILOGUE_LEN, MAX_SEGMENTS, PREAMBLE_LEN, Preamble, Revision,
-    late_status,
+    FrameError, Layout, Limits, MAX_EPILOGUE_LEN, MAX_SEGMENTS, Preamble, Revision, late_status,
 };
 use crate::crc;
 use crate::payload::Payload;
@@ -25,6 +24,13 @@ pub struct Frame {
     pub aborted: bool,
 }
 
+/// What is known of a whole frame besides its segments, which are still in the reader.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Head {
+    pub(crate) tag: Tag,
+    pub(crate) aborted: bool,
+}
+
 /// Cuts a stream of received bytes into frames.
 ///
 /// Segments are checked and collected as their bytes come in, so that a long one is summed while
@@ -35,17 +41,21 @@ pub struct FrameReader {
     limits: Limits,
     input: Input,
     stage: Stage,
+    /// Of the frame being read.
+    preamble: Preamble,
     segments: [Payload; MAX_SEGMENTS],
     crcs: [u32; MAX_SEGMENTS],
 }
 
 /// What the next bytes belong to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Preamble,
-    Segment(Preamble, usize),
-    FirstCrc(Preamble),
-    Epilogue(Preamble),
+    Segment(usize),
+    FirstCrc,
+    Epilogue,
+    /// Nothing: the frame is whole.
+    Done,
 }
 
 impl FrameReader {
@@ -56,6 +66,7 @@ impl FrameReader {
             limits,
             input: Input::default(),
             stage: Stage::Preamble,
+            preamble: Preamble::new(Tag::Wait, [SegmentDescriptor::default(); MAX_SEGMENTS]),
             segments: Default::default(),
             crcs: [crc::SEGMENT; MAX_SEGMENTS],
         }
@@ -70,7 +81,7 @@ impl FrameReader {
     /// A transport may be asked to place that many in one run.
     pub fn missing(&self) -> usize {
         match self.stage {
-            Stage::Segment(preamble, segment) => self.segment_missing(&preamble, segment),
+            Stage::Segment(segment) => self.segment_missing(segment),
             _ => 0,
         }
     }
@@ -107,61 +118,77 @@ impl FrameReader {
     /// # Errors
     /// [`FrameError`]; the stream cannot be read any further.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
+        let head = self.next_head()?;
+        Ok(head.map(|Head { tag, aborted }| Frame {
+            tag,
+            segments: mem::take(&mut self.segments),
+            aborted,
+        }))
+    }
+
+    /// The segments of the frame whose head was returned last, to be taken before the next.
+    pub(crate) fn segments(&mut self) -> &mut [Payload; MAX_SEGMENTS] {
+        &mut self.segments
+    }
+
+    /// As [`next_frame`](Self::next_frame), but leaves the segments where they are: a frame is
+    /// large, and moving it costs as much as reading it.
+    pub(crate) fn next_head(&mut self) -> Result<Option<Head>, FrameError> {
+        let mut aborted = false;
         loop {
-            self.stage = match self.stage {
+            match self.stage {
                 Stage::Preamble => {
-                    let mut wire = [0; PREAMBLE_LEN];
-                    if !self.input.copy_to(&mut wire) {
+                    let Some(wire) = self.input.take_array() else {
                         return Ok(None);
-                    }
-                    let preamble = Preamble::decode(&wire, &self.limits)?;
+                    };
+                    self.preamble = Preamble::decode(&wire, &self.limits)?;
                     self.crcs = [crc::SEGMENT; MAX_SEGMENTS];
-                    Stage::Segment(preamble, 0)
+                    self.stage = Stage::Segment(0);
                 }
-                Stage::Segment(preamble, segment) => {
-                    self.receive_segment(&preamble, segment);
-                    if self.segment_missing(&preamble, segment) > 0 {
+                Stage::Segment(segment) => {
+                    if !self.receive_segment(segment) {
                         return Ok(None);
                     }
-                    match self.after_segment(preamble, segment) {
-                        Some(stage) => stage,
-                        None => return Ok(Some(self.finish(&preamble, false))),
-                    }
+                    self.stage = self.after_segment(segment);
                 }
-                Stage::FirstCrc(preamble) => {
-                    let mut wire = [0; 4];
-                    if !self.input.copy_to(&mut wire) {
+                Stage::FirstCrc => {
+                    let Some(wire) = self.input.take_array() else {
                         return Ok(None);
-                    }
+                    };
                     self.check_segment(0, u32::from_le_bytes(wire))?;
-                    match self.next_segment(preamble, 0) {
-                        Some(stage) => stage,
-                        None => return Ok(Some(self.finish(&preamble, false))),
-                    }
+                    self.stage = self.next_segment(0);
                 }
-                Stage::Epilogue(preamble) => {
+                Stage::Epilogue => {
                     let mut wire = [0; MAX_EPILOGUE_LEN];
-                    let wire =
-                        &mut wire[..self.layout.revision.epilogue_len(preamble.segments().len())];
+                    let count = self.preamble.segments().len();
+                    let wire = &mut wire[..self.layout.revision.epilogue_len(count)];
                     if !self.input.copy_to(wire) {
                         return Ok(None);
                     }
-                    let aborted = self.check_epilogue(&preamble, wire)?;
-                    return Ok(Some(self.finish(&preamble, aborted)));
+                    aborted = self.check_epilogue(wire)?;
+                    self.stage = Stage::Done;
                 }
-            };
+                Stage::Done => {
+                    self.stage = Stage::Preamble;
+                    return Ok(Some(Head {
+                        tag: self.preamble.tag,
+                        aborted,
+                    }));
+                }
+            }
         }
     }
 
-    fn segment_missing(&self, preamble: &Preamble, segment: usize) -> usize {
-        preamble.segments()[segment].len as usize - self.segments[segment].len()
+    fn segment_missing(&self, segment: usize) -> usize {
+        self.preamble.segments()[segment].len as usize - self.segments[segment].len()
     }
 
-    fn receive_segment(&mut self, preamble: &Preamble, segment: usize) {
-        let mut missing = self.segment_missing(preamble, segment);
+    /// Collects what has come of a segment; returns whether that is all of it.
+    fn receive_segment(&mut self, segment: usize) -> bool {
+        let mut missing = self.segment_missing(segment);
         while missing > 0 {
             let Some(slice) = self.input.take_slice(missing) else {
-                break;
+                return false;
             };
             missing -= slice.len();
             if self.layout.data_crc {
@@ -169,22 +196,26 @@ impl FrameReader {
             }
             self.segments[segment].push(slice);
         }
+        true
     }
 
-    fn after_segment(&self, preamble: Preamble, segment: usize) -> Option<Stage> {
-        let SegmentDescriptor { len, .. } = preamble.segments()[segment];
+    fn after_segment(&self, segment: usize) -> Stage {
+        let SegmentDescriptor { len, .. } = self.preamble.segments()[segment];
         if self.layout.revision == Revision::Rev1 && segment == 0 && len > 0 {
-            return Some(Stage::FirstCrc(preamble));
+            return Stage::FirstCrc;
         }
-        self.next_segment(preamble, segment)
+        self.next_segment(segment)
     }
 
-    fn next_segment(&self, preamble: Preamble, segment: usize) -> Option<Stage> {
-        let count = preamble.segments().len();
+    fn next_segment(&self, segment: usize) -> Stage {
+        let count = self.preamble.segments().len();
         if segment + 1 < count {
-            return Some(Stage::Segment(preamble, segment + 1));
+            Stage::Segment(segment + 1)
+        } else if self.layout.revision.epilogue_len(count) > 0 {
+            Stage::Epilogue
+        } else {
+            Stage::Done
         }
-        (self.layout.revision.epilogue_len(count) > 0).then_some(Stage::Epilogue(preamble))
     }
 
     fn check_segment(&self, segment: usize, received: u32) -> Result<(), FrameError> {
@@ -200,29 +231,18 @@ impl FrameReader {
     }
 
     /// Checks the segments' checksums, then returns whether the frame was aborted.
-    fn check_epilogue(&self, preamble: &Preamble, wire: &[u8]) -> Result<bool, FrameError> {
+    fn check_epilogue(&self, wire: &[u8]) -> Result<bool, FrameError> {
         let first = match self.layout.revision {
             Revision::Rev0 => 0,
             Revision::Rev1 => 1,
         };
         let (status, crcs) = wire.split_at(1);
-        for (segment, crc) in (first..preamble.segments().len()).zip(crcs.chunks_exact(4)) {
-            self.check_segment(
-                segment,
-                u32::from_le_bytes([crc[0], crc[1], crc[2], crc[3]]),
-            )?;
+        let segments = first..self.preamble.segments().len();
+        for (segment, crc) in segments.zip(crcs.as_chunks().0) {
+            self.check_segment(segment, u32::from_le_bytes(*crc))?;
         }
         late_status::is_aborted(self.layout.revision, status[0])
             .ok_or(FrameError::LateStatus(status[0]))
-    }
-
-    fn finish(&mut self, preamble: &Preamble, aborted: bool) -> Frame {
-        self.stage = Stage::Preamble;
-        Frame {
-            tag: preamble.tag,
-            segments: mem::take(&mut self.segments),
-            aborted,
-        }
     }
 }
 
@@ -251,6 +271,21 @@ impl Input {
         };
         self.len -= slice.len();
         Some(slice)
+    }
+
+    /// The next `N` bytes, or nothing if there are not enough.
+    #[inline]
+    fn take_array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        if let Some(front) = self.slices.front_mut()
+            && front.len() > N
+        {
+            let array = *front.first_chunk()?;
+            front.advance(N);
+            self.len -= N;
+            return Some(array);
+        }
+        let mut array = [0; N];
+        self.copy_to(&mut array).then_some(array)
     }
 
     /// Fills `buffer`, or does nothing if there are not enough bytes.

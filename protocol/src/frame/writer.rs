@@ -100,10 +100,10 @@ impl<'a> FrameWriter<'a> {
         first: &[u8],
         rest: [&Payload; MAX_SEGMENTS - 1],
     ) -> usize {
-        let sum = if layout.data_crc {
-            crc::crc32c
+        let (empty, sum): (u32, fn(u32, &[u8]) -> u32) = if layout.data_crc {
+            (crc::SEGMENT, crc::crc32c)
         } else {
-            |_, _: &[u8]| 0
+            (0, |_, _| 0)
         };
         let lens = [first.len(), rest[0].len(), rest[1].len(), rest[2].len()];
         let mut descriptors = [SegmentDescriptor::default(); MAX_SEGMENTS];
@@ -118,12 +118,12 @@ impl<'a> FrameWriter<'a> {
         self.block.put_slice(&preamble.encode());
         self.block.put_slice(first);
         let mut crcs = [0; MAX_SEGMENTS];
-        crcs[0] = sum(crc::SEGMENT, first);
+        crcs[0] = sum(empty, first);
         if layout.revision == Revision::Rev1 && !first.is_empty() {
             self.block.put_u32_le(crcs[0]);
         }
         for (payload, crc) in rest.iter().zip(&mut crcs[1..]).take(count - 1) {
-            *crc = self.payload(payload, sum);
+            *crc = self.payload(payload, empty, sum);
         }
         self.epilogue(layout.revision, count, &crcs);
         preamble.frame_len(layout.revision)
@@ -136,8 +136,8 @@ impl<'a> FrameWriter<'a> {
         }
     }
 
-    fn payload(&mut self, payload: &Payload, sum: fn(u32, &[u8]) -> u32) -> u32 {
-        let mut crc = sum(crc::SEGMENT, &[]);
+    fn payload(&mut self, payload: &Payload, empty: u32, sum: fn(u32, &[u8]) -> u32) -> u32 {
+        let mut crc = empty;
         for slice in payload.slices() {
             crc = sum(crc, slice);
             if slice.len() >= self.link_from {
