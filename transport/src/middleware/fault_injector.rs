@@ -1,0 +1,170 @@
+//! [`FaultInjector`]: connections that end by chance.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use fastrand::Rng;
+
+use crate::{
+    BufferPool, Caps, Close, CloseReason, ConnId, ConnectOptions, Cost, Event, ListenOptions,
+    ListenerId, OpenError, Park, SendError, Transport, TxQueue,
+};
+
+/// How often to inject a fault.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Injection {
+    /// One operation in so many, a send or a piece of received data, ends its connection; 0 means
+    /// none. Ceph's `ms_inject_socket_failures`.
+    pub socket_failures: u32,
+    /// One attempt to connect in so many is refused; 0 means none.
+    pub connect_refusals: u32,
+}
+
+/// Ends connections by chance, which is what its seed makes it. The peer is dropped, and the user
+/// is told [`CloseReason::Injected`], or [`CloseReason::Refused`] for an attempt to connect.
+#[derive(Debug)]
+pub struct FaultInjector<T> {
+    inner: T,
+    injection: Injection,
+    rng: Rng,
+    /// Ends to be told in the next poll.
+    ended: Vec<(ConnId, CloseReason)>,
+}
+
+impl<T: Transport> FaultInjector<T> {
+    /// Injects faults into `inner` from now on.
+    pub fn new(inner: T, injection: Injection, seed: u64) -> Self {
+        Self {
+            inner,
+            injection,
+            rng: Rng::with_seed(seed),
+            ended: Vec::new(),
+        }
+    }
+
+    fn strikes(&mut self, one_in: u32) -> bool {
+        one_in > 0 && self.rng.u32(0..one_in) == 0
+    }
+
+    /// Drops the peer, and has the user told in the next poll.
+    fn end(&mut self, conn: ConnId, reason: CloseReason) {
+        self.inner.close(conn, Close::Abort);
+        self.ended.push((conn, reason));
+    }
+}
+
+impl<T: Transport> Transport for FaultInjector<T> {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    fn caps(&self) -> Caps {
+        self.inner.caps()
+    }
+
+    fn listen(
+        &mut self,
+        at: SocketAddr,
+        options: &ListenOptions,
+    ) -> Result<(ListenerId, SocketAddr), OpenError> {
+        self.inner.listen(at, options)
+    }
+
+    fn unlisten(&mut self, listener: ListenerId) {
+        self.inner.unlisten(listener);
+    }
+
+    fn connect(&mut self, to: SocketAddr, options: &ConnectOptions) -> Result<ConnId, OpenError> {
+        let conn = self.inner.connect(to, options)?;
+        if self.strikes(self.injection.connect_refusals) {
+            self.end(conn, CloseReason::Refused);
+        }
+        Ok(conn)
+    }
+
+    /// What a struck send has taken is lost, as with a socket that fails after the write.
+    fn send(&mut self, conn: ConnId, queue: &mut TxQueue) -> Result<usize, SendError> {
+        let taken = self.inner.send(conn, queue)?;
+        if self.strikes(self.injection.socket_failures) {
+            self.end(conn, CloseReason::Injected);
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) {
+        self.inner.flush();
+    }
+
+    fn poll(&mut self, now: Instant, events: &mut Vec<Event>) -> bool {
+        let before = events.len();
+        let ended = self.ended.drain(..);
+        events.extend(ended.map(|(conn, reason)| Event::Closed { conn, reason }));
+        let mut next = events.len();
+        let done = self.inner.poll(now, events);
+        while let Some(event) = events.get_mut(next) {
+            next += 1;
+            if let Event::Data { conn, .. } = *event
+                && self.strikes(self.injection.socket_failures)
+            {
+                self.inner.close(conn, Close::Abort);
+                *event = Event::Closed {
+                    conn,
+                    reason: CloseReason::Injected,
+                };
+                let rest = events.split_off(next);
+                events.extend(rest.into_iter().filter(|event| conn_of(event) != conn));
+            }
+        }
+        done || events.len() > before
+    }
+
+    fn place(&mut self, conn: ConnId, buffer: BytesMut) -> Result<(), BytesMut> {
+        self.inner.place(conn, buffer)
+    }
+
+    fn set_receive(&mut self, conn: ConnId, enabled: bool) {
+        self.inner.set_receive(conn, enabled);
+    }
+
+    fn close(&mut self, conn: ConnId, how: Close) {
+        self.ended.retain(|&(ended, _)| ended != conn);
+        self.inner.close(conn, how);
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        self.inner.next_timeout()
+    }
+
+    fn park(&mut self) -> Park<'_> {
+        let park = self.inner.park();
+        if self.ended.is_empty() {
+            park
+        } else {
+            Park::Busy
+        }
+    }
+
+    fn unpark(&mut self) {
+        self.inner.unpark();
+    }
+
+    fn pool(&mut self) -> &mut BufferPool {
+        self.inner.pool()
+    }
+
+    fn cost(&self) -> Cost {
+        self.inner.cost()
+    }
+}
+
+/// The connection that an event is about.
+fn conn_of(event: &Event) -> ConnId {
+    match *event {
+        Event::Accepted { conn, .. }
+        | Event::Connected { conn, .. }
+        | Event::Data { conn, .. }
+        | Event::Room { conn }
+        | Event::Closed { conn, .. } => conn,
+    }
+}
