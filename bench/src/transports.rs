@@ -1,11 +1,14 @@
 //! The transports by name: which this host has, how to open them, and what the others lack.
 
-use std::fmt;
+mod probe;
+
 use std::str::FromStr;
 
 use msgr_transport::posix::Posix;
 use msgr_transport::ring::{Ring, RingNetwork};
 use msgr_transport::{OpenError, Transport};
+
+pub(crate) use probe::{Finding, Status, findings};
 
 /// A transport that `--transport` can name. `ring` stays within one process and cannot be asked
 /// for by name.
@@ -46,26 +49,4 @@ impl Named {
 /// Opens one end of an in-process network.
 pub(crate) fn open_ring(network: &RingNetwork) -> Result<Box<dyn Transport>, OpenError> {
     Ok(Box::new(Ring::new(network)?))
-}
-
-/// Whether a transport can be used on this host.
-#[derive(Debug)]
-pub(crate) struct Finding {
-    pub(crate) name: &'static str,
-    pub(crate) status: Status,
-}
-
-#[derive(Debug)]
-pub(crate) enum Status {
-    Available(String),
-    Missing { reason: String, remedy: String },
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Available(detail) => write!(f, "available: {detail}"),
-            Self::Missing { reason, remedy } => write!(f, "missing: {reason}; {remedy}"),
-        }
-    }
 }

@@ -1,0 +1,300 @@
+//! [`Pair`]: two messengers over a transport, each with one reactor. Full msgr2 framing with
+//! checksums, through the same calls that any application makes.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow, bail};
+use bytes::Bytes;
+use msgr::{Connection, Context, Dispatcher, Fault, Messenger, Settings};
+use msgr_protocol::{EntityAddr, EntityName, EntityType, Message, Policy};
+use msgr_transport::{OpenError, Transport};
+
+use super::case::Case;
+use super::contender::{Contender, GRACE, Meter, SPIN, Sample};
+use super::cores::Cores;
+
+/// The message types of this exchange: whatever comes back whole, and what is only acknowledged.
+const ECHO: u16 = 2;
+const SINK: u16 = 3;
+/// The tid of the message that begins a turn.
+const START: u64 = 0;
+/// From this length on a request is data, not front: as Ceph carries what is read and written.
+const DATA_FROM: usize = 4 << 10;
+
+/// A client and a server.
+pub(super) struct Pair {
+    name: &'static str,
+    client: Messenger,
+    server: Messenger,
+    connection: Connection,
+    turns: Sender<(Case, Duration)>,
+    outcomes: Receiver<Outcome>,
+}
+
+/// What the client's dispatcher tells.
+type Outcome = Result<Option<Sample>, String>;
+
+impl Pair {
+    /// Sets up both over transports from `open`, and connects them.
+    pub(super) fn new<O>(name: &'static str, cores: Cores, open: O) -> anyhow::Result<Self>
+    where
+        O: Fn() -> Result<Box<dyn Transport>, OpenError> + Clone + Send + 'static,
+    {
+        Self::connect(name, cores, open).with_context(|| format!("{name}: set up a connection"))
+    }
+
+    fn connect<O>(name: &'static str, cores: Cores, open: O) -> anyhow::Result<Self>
+    where
+        O: Fn() -> Result<Box<dyn Transport>, OpenError> + Clone + Send + 'static,
+    {
+        let entity = |kind, policy, core: Option<usize>| {
+            let mut settings = Settings::new(EntityName { kind, num: 0 }, policy);
+            settings.cores = core.into_iter().collect();
+            settings.spin = SPIN;
+            settings.timeouts.shutdown = Duration::from_secs(1);
+            settings
+        };
+        let server = entity(EntityType::Osd, Policy::STATELESS_SERVER, cores.server);
+        let server = Messenger::start(server, open.clone(), |_| Server)?;
+        let bind = |ip: IpAddr| server.bind(EntityAddr::msgr2(SocketAddr::new(ip, 0), 0));
+        let bound =
+            bind(Ipv4Addr::LOCALHOST.into()).or_else(|_| bind(Ipv6Addr::LOCALHOST.into()))?;
+
+        let (turns, due) = channel();
+        let (tell, outcomes) = channel();
+        let client = entity(EntityType::Client, Policy::LOSSY_CLIENT, cores.client);
+        let mut dispatcher = Some(Client {
+            turns: due,
+            tell,
+            turn: None,
+        });
+        let client = Messenger::start(client, open, move |_| {
+            dispatcher.take().expect("there is one reactor")
+        })?;
+        let connection = client.connect(EntityType::Osd, bound)?;
+        let pair = Self {
+            name,
+            client,
+            server,
+            connection,
+            turns,
+            outcomes,
+        };
+        pair.outcome(GRACE)?;
+        Ok(pair)
+    }
+
+    fn outcome(&self, within: Duration) -> anyhow::Result<Option<Sample>> {
+        match self.outcomes.recv_timeout(within) {
+            Ok(outcome) => outcome.map_err(|error| anyhow!(error)),
+            Err(RecvTimeoutError::Timeout) => bail!("nothing came back in time"),
+            Err(RecvTimeoutError::Disconnected) => bail!("the reactor is gone"),
+        }
+    }
+}
+
+impl Contender for Pair {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn run(&mut self, case: Case, duration: Duration) -> anyhow::Result<Sample> {
+        self.turns
+            .send((case, duration))
+            .context("the reactor is gone")?;
+        let mut start = Message::new(SINK);
+        start.header.tid = START;
+        if let Err(error) = self.connection.send(start) {
+            // Why it is closed was told when it was.
+            self.outcome(Duration::ZERO)?;
+            bail!(error);
+        }
+        let sample = self.outcome(duration + GRACE)?;
+        sample.context("too few replies to tell anything")
+    }
+
+    fn finish(&mut self) {
+        self.client.shutdown();
+        self.server.shutdown();
+    }
+}
+
+/// Answers requests.
+struct Server;
+
+impl Dispatcher for Server {
+    fn message(&mut self, context: &mut Context<'_>, request: Message) {
+        let mut reply = Message::new(request.header.kind);
+        reply.header.tid = request.header.tid;
+        if request.header.kind == ECHO {
+            reply.front = request.front;
+            reply.data = request.data;
+        }
+        if let Err(error) = context.send(reply) {
+            tracing::error!("no reply: {error}");
+        }
+    }
+}
+
+/// Makes the requests.
+struct Client {
+    turns: Receiver<(Case, Duration)>,
+    tell: Sender<Outcome>,
+    turn: Option<Turn>,
+}
+
+impl Client {
+    fn tell(&mut self, outcome: Outcome) {
+        self.turn = None;
+        // Nobody listens any more after a timeout.
+        let _ = self.tell.send(outcome);
+    }
+}
+
+impl Dispatcher for Client {
+    fn connected(&mut self, _: &mut Context<'_>) {
+        self.tell(Ok(None));
+    }
+
+    fn message(&mut self, context: &mut Context<'_>, reply: Message) {
+        let outcome = match &mut self.turn {
+            Some(turn) => turn.reply(context, &reply),
+            None => match self.turns.try_recv() {
+                Ok((case, duration)) => self.turn.insert(Turn::new(case, duration)).fill(context),
+                Err(_) => Err(format!("reply {} came between two turns", reply.header.tid)),
+            },
+        };
+        match outcome {
+            Ok(()) if self.turn.as_ref().is_some_and(Turn::is_done) => {
+                let sample = self.turn.as_ref().and_then(|turn| turn.meter.sample());
+                self.tell(Ok(sample));
+            }
+            Ok(()) => {}
+            Err(error) => self.tell(Err(error)),
+        }
+    }
+
+    fn reset(&mut self, _: &Connection, fault: &Fault) {
+        self.tell(Err(fault.to_string()));
+    }
+}
+
+/// One turn, from the client's point of view.
+struct Turn {
+    case: Case,
+    request: Message,
+    reply_len: usize,
+    meter: Meter,
+    /// The last tid sent.
+    sent: u64,
+    /// The last tid answered.
+    answered: u64,
+    /// The last tid that may be sent.
+    allowed: u64,
+}
+
+impl Turn {
+    fn new(case: Case, duration: Duration) -> Self {
+        let payload = Bytes::from(vec![0xa5; case.size]);
+        let mut request = Message::new(if case.is_echo() { ECHO } else { SINK });
+        if case.size < DATA_FROM {
+            request.front = payload.into();
+        } else {
+            request.data = payload.into();
+        }
+        Self {
+            case,
+            request,
+            reply_len: if case.is_echo() { case.size } else { 0 },
+            meter: Meter::new(case, Instant::now(), duration),
+            sent: START,
+            answered: START,
+            allowed: START + case.depth as u64,
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.answered == self.allowed
+    }
+
+    /// Sends as much as may be under way.
+    fn fill(&mut self, context: &mut Context<'_>) -> Result<(), String> {
+        while self.sent < self.allowed {
+            self.sent += 1;
+            let mut request = self.request.clone();
+            request.header.tid = self.sent;
+            context.send(request).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn reply(&mut self, context: &mut Context<'_>, reply: &Message) -> Result<(), String> {
+        let (due, tid, len) = (self.answered + 1, reply.header.tid, reply.payload_len());
+        if tid != due || len != self.reply_len {
+            let expected = self.reply_len;
+            return Err(format!(
+                "reply {due} of {expected} bytes was due, reply {tid} of {len} bytes came"
+            ));
+        }
+        self.answered = tid;
+        // Like the control, which looks at the clock once for all that a read has brought.
+        let now = if self.case.depth == 1 {
+            Instant::now()
+        } else {
+            context.now()
+        };
+        self.meter.reply(now);
+        if self.meter.is_over(now) {
+            self.allowed = self.sent;
+        } else {
+            self.allowed += 1;
+        }
+        self.fill(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use msgr_transport::ring::RingNetwork;
+
+    use super::super::case::CASES;
+    use super::*;
+    use crate::transports::{Named, open_ring};
+
+    fn turns(mut pair: Pair) {
+        for case in CASES {
+            let sample = pair.run(case, Duration::from_millis(30)).unwrap();
+            assert!(
+                sample.figure > 0.0 && sample.replies > 2,
+                "{case}: {sample:?}"
+            );
+        }
+        // The server has sent these, and the answers to the messages that began the turns.
+        let (client, server) = (pair.client.totals(), pair.server.totals());
+        assert_eq!(client.messages_received, client.messages_sent);
+        assert_eq!(client.messages_received, server.messages_sent);
+        pair.finish();
+    }
+
+    #[test]
+    fn every_case_gives_a_sample_over_posix() {
+        turns(Pair::new("posix", Cores::default(), || Named::Posix.open()).unwrap());
+    }
+
+    #[test]
+    fn every_case_gives_a_sample_over_the_ring() {
+        let network = RingNetwork::default();
+        turns(Pair::new("ring", Cores::default(), move || open_ring(&network)).unwrap());
+    }
+
+    #[test]
+    fn a_reply_that_does_not_come_is_an_error() {
+        let network = RingNetwork::default();
+        let mut pair = Pair::new("ring", Cores::default(), move || open_ring(&network)).unwrap();
+        pair.server.shutdown();
+        let error = pair.run(CASES[0], Duration::from_millis(1)).unwrap_err();
+        assert!(error.to_string().contains("closed"), "{error}");
+    }
+}

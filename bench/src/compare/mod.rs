@@ -1,0 +1,211 @@
+//! `msgr compare`: every transport that this host has, in one run, next to a hand-written loop
+//! over a TCP socket.
+//!
+//! Figures of a shared machine drift by far more than what is to be seen. So all contenders take
+//! short turns one right after the other, round by round, and what counts is the ratio to the
+//! control in the same round.
+
+mod case;
+mod contender;
+mod cores;
+mod host;
+mod messenger;
+mod progress;
+mod raw;
+mod results;
+mod table;
+mod window;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use msgr_transport::ring::RingNetwork;
+
+use self::case::{CASES, Case};
+use self::contender::Contender;
+use self::cores::Cores;
+use self::host::Host;
+use self::messenger::Pair;
+use self::progress::Progress;
+use self::raw::Raw;
+use self::results::Results;
+use crate::transports::{Finding, Named, Status, findings, open_ring};
+
+/// Rounds per run; odd, so that a median is one of them.
+const ROUNDS: usize = 7;
+
+/// Arguments of `msgr compare`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// How long to measure, in all.
+    #[arg(long, value_name = "SECONDS", default_value_t = 40,
+          value_parser = clap::value_parser!(u16).range(1..))]
+    seconds: u16,
+    /// Compare only these transports, separated by commas; the control is always there.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    transport: Vec<String>,
+    /// Measure only the cases whose name contains this, for example "round trip".
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    case: String,
+    /// Write everything, the figures of each round included, to a file as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl Default for Args {
+    fn default() -> Self {
+        Self {
+            seconds: 40,
+            transport: Vec::new(),
+            case: String::new(),
+            json: None,
+        }
+    }
+}
+
+/// Measures and prints the table.
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let findings = findings();
+    if let Some(unknown) = args
+        .transport
+        .iter()
+        .find(|name| !is_known(&findings, name))
+    {
+        let known: Vec<_> = findings.iter().map(|finding| finding.name).collect();
+        eprintln!(
+            "msgr: unknown transport {unknown:?}, one of: {}",
+            known.join(", ")
+        );
+        return Ok(ExitCode::from(crate::USAGE));
+    }
+    let named = |case: &Case| case.to_string().contains(&args.case);
+    let cases: Vec<_> = CASES.into_iter().filter(named).collect();
+    if cases.is_empty() {
+        let known = CASES.map(|case| case.to_string());
+        eprintln!(
+            "msgr: no case is named like {:?}, there are: {}",
+            args.case,
+            known.join("; ")
+        );
+        return Ok(ExitCode::from(crate::USAGE));
+    }
+    let cores = Cores::choose();
+    let mut contenders = contenders(&findings, &args.transport, cores)?;
+    let host = Host::describe(cores);
+    println!("{host}");
+
+    let turns = cases.len() * contenders.len() * ROUNDS;
+    let turn = Duration::from_secs(args.seconds.into()) / turns as u32;
+    let figures = measure(&mut contenders, &cases, turn)?;
+    let names = contenders
+        .iter()
+        .map(|contender| contender.name())
+        .collect();
+    contenders
+        .iter_mut()
+        .for_each(|contender| contender.finish());
+
+    let results = Results::new(names, &cases, figures);
+    println!(
+        "{}\n\n{}",
+        table::table(&results),
+        table::legend(&results, ROUNDS)
+    );
+    for finding in &findings {
+        if let Some(line) = absence(finding) {
+            println!("{line}");
+        }
+    }
+    if let Some(path) = &args.json {
+        let report = serde_json::json!({
+            "host": host,
+            "rounds": ROUNDS,
+            "turn_seconds": turn.as_secs_f64(),
+            "results": results,
+            "transports": findings,
+        });
+        let text = serde_json::to_string_pretty(&report)?;
+        std::fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn is_known(findings: &[Finding], name: &str) -> bool {
+    findings.iter().any(|finding| finding.name == name)
+}
+
+/// The control, and each transport that is here and wanted.
+fn contenders(
+    findings: &[Finding],
+    wanted: &[String],
+    cores: Cores,
+) -> anyhow::Result<Vec<Box<dyn Contender>>> {
+    let mut contenders: Vec<Box<dyn Contender>> = vec![Box::new(Raw::new(cores)?)];
+    for Finding { name, status, .. } in findings {
+        let asked_for = wanted.iter().any(|wanted| wanted == name);
+        match status {
+            Status::Available { .. } if asked_for || wanted.is_empty() => {
+                contenders.push(contender(name, cores)?);
+            }
+            Status::Missing { .. } if asked_for => anyhow::bail!("{name} is {status}"),
+            _ => {}
+        }
+    }
+    Ok(contenders)
+}
+
+fn contender(name: &'static str, cores: Cores) -> anyhow::Result<Box<dyn Contender>> {
+    let pair = match name {
+        "ring" => {
+            let network = RingNetwork::default();
+            Pair::new(name, cores, move || open_ring(&network))?
+        }
+        _ => {
+            let named: Named = name.parse()?;
+            Pair::new(name, cores, move || named.open())?
+        }
+    };
+    Ok(Box::new(pair))
+}
+
+/// The figures by case, contender and round.
+fn measure(
+    contenders: &mut [Box<dyn Contender>],
+    cases: &[Case],
+    turn: Duration,
+) -> anyhow::Result<Vec<Vec<Vec<f64>>>> {
+    let mut figures = vec![vec![Vec::with_capacity(ROUNDS); contenders.len()]; cases.len()];
+    let progress = Progress::new(ROUNDS, cases.len() * contenders.len());
+    for round in 0..ROUNDS {
+        for (case, figures) in cases.iter().zip(&mut figures) {
+            for (contender, figures) in contenders.iter_mut().zip(figures) {
+                progress.turn(round, contender.name(), *case);
+                let sample = contender.run(*case, turn);
+                let sample = sample.with_context(|| format!("{}: {case}", contender.name()))?;
+                figures.push(sample.figure);
+            }
+        }
+    }
+    progress.finish();
+    Ok(figures)
+}
+
+/// One line about a transport that is not here.
+fn absence(finding: &Finding) -> Option<String> {
+    let Status::Missing { reason, .. } = &finding.status else {
+        return None;
+    };
+    let mut line = format!("not compared: {}: {reason}", finding.name);
+    let lacking: Vec<_> = finding
+        .host
+        .iter()
+        .filter(|fact| fact.remedy.is_some())
+        .map(|fact| format!("{}: {}", fact.needs, fact.found))
+        .collect();
+    if !lacking.is_empty() {
+        line += &format!(". This host lacks: {}", lacking.join("; "));
+    }
+    Some(line)
+}

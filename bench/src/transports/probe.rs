@@ -1,0 +1,374 @@
+//! [`findings`]: which transports this host has, and what the others lack.
+
+use std::fmt;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
+use std::path::Path;
+
+use msgr_transport::posix::Posix;
+use msgr_transport::ring::{Ring, RingNetwork};
+use rustix::process::{Resource, getrlimit};
+use serde::Serialize;
+
+/// What was found out about one transport.
+#[derive(Debug, Serialize)]
+pub(crate) struct Finding {
+    #[serde(rename = "transport")]
+    pub(crate) name: &'static str,
+    #[serde(flatten)]
+    pub(crate) status: Status,
+    /// What the transport stands on.
+    pub(crate) host: Vec<Fact>,
+}
+
+/// Whether a transport can be used on this host.
+#[derive(Debug, Serialize)]
+#[serde(tag = "status", rename_all = "lowercase")]
+pub(crate) enum Status {
+    Available { detail: String },
+    Missing { reason: String, remedy: String },
+}
+
+/// One thing that a transport needs of its host.
+#[derive(Debug, Serialize)]
+pub(crate) struct Fact {
+    pub(crate) needs: &'static str,
+    pub(crate) found: String,
+    /// What to do, if what was found is not enough.
+    pub(crate) remedy: Option<String>,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Available { detail } => write!(f, "available: {detail}"),
+            Self::Missing { reason, remedy } => write!(f, "missing: {reason}; {remedy}"),
+        }
+    }
+}
+
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.needs, self.found)?;
+        match &self.remedy {
+            Some(remedy) => write!(f, "; {remedy}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Looks at this host.
+pub(crate) fn findings() -> Vec<Finding> {
+    let root = Path::new("/");
+    vec![
+        Finding {
+            name: "posix",
+            status: posix(),
+            host: Vec::new(),
+        },
+        Finding {
+            name: "ring",
+            status: ring(),
+            host: Vec::new(),
+        },
+        Finding {
+            name: "dpdk",
+            status: not_built(),
+            host: dpdk(root),
+        },
+        Finding {
+            name: "rdma",
+            status: not_built(),
+            host: rdma(root),
+        },
+    ]
+}
+
+fn not_built() -> Status {
+    Status::Missing {
+        reason: "this version of msgr does not have it".to_owned(),
+        remedy: "no setting of this host changes that, a later version will".to_owned(),
+    }
+}
+
+fn posix() -> Status {
+    let probe = |ip: IpAddr| TcpListener::bind((ip, 0));
+    let (v4, v6) = (
+        probe(Ipv4Addr::LOCALHOST.into()),
+        probe(Ipv6Addr::LOCALHOST.into()),
+    );
+    let detail = match (v4, v6) {
+        (Ok(_), Ok(_)) => "IPv4 and IPv6".to_owned(),
+        (Ok(_), Err(error)) => format!("IPv4 only, no IPv6 here ({error})"),
+        (Err(error), Ok(_)) => format!("IPv6 only, no IPv4 here ({error})"),
+        (Err(error), Err(_)) => {
+            return Status::Missing {
+                reason: format!("neither IPv4 nor IPv6 has a loopback address ({error})"),
+                remedy: "bring the loopback interface up: ip link set lo up".to_owned(),
+            };
+        }
+    };
+    match Posix::new() {
+        Ok(_) => Status::Available { detail },
+        Err(error) => no_descriptors(&error),
+    }
+}
+
+fn ring() -> Status {
+    match Ring::new(&RingNetwork::default()) {
+        Ok(_) => Status::Available {
+            detail: "within one process".to_owned(),
+        },
+        Err(error) => no_descriptors(&error),
+    }
+}
+
+fn no_descriptors(error: &msgr_transport::OpenError) -> Status {
+    Status::Missing {
+        reason: error.to_string(),
+        remedy: "raise the limit of open files: ulimit -n".to_owned(),
+    }
+}
+
+fn dpdk(root: &Path) -> Vec<Fact> {
+    let meminfo = fs::read_to_string(root.join("proc/meminfo")).unwrap_or_default();
+    vec![
+        library(root, "DPDK", "librte_ethdev.so", "dpdk-dev"),
+        hugepages(&meminfo),
+        ports(root),
+    ]
+}
+
+fn rdma(root: &Path) -> Vec<Fact> {
+    let memlock = getrlimit(Resource::Memlock).current;
+    vec![
+        library(root, "verbs", "libibverbs.so", "libibverbs-dev"),
+        library(root, "connection manager", "librdmacm.so", "librdmacm-dev"),
+        rdma_devices(root),
+        lockable_memory(memlock),
+    ]
+}
+
+/// A shared library, by the beginning of its file's name, where linkers look.
+fn library(root: &Path, needs: &'static str, file: &str, package: &str) -> Fact {
+    let multiarch = format!("{}-linux-gnu", std::env::consts::ARCH);
+    let folders = ["usr/local/lib", "usr/lib", "usr/lib64"]
+        .into_iter()
+        .flat_map(|folder| {
+            let folder = root.join(folder);
+            [folder.join(&multiarch), folder]
+        });
+    let found = folders.into_iter().find_map(|folder| {
+        let begins = |name: &String| name.starts_with(file);
+        names(&folder)
+            .into_iter()
+            .find(begins)
+            .map(|name| folder.join(name))
+    });
+    match found {
+        Some(path) => Fact {
+            needs,
+            found: path.display().to_string(),
+            remedy: None,
+        },
+        None => Fact {
+            needs,
+            found: format!("no {file}"),
+            remedy: Some(format!("install it (Debian: {package})")),
+        },
+    }
+}
+
+/// Source: `HugePages_*` in proc_meminfo(5).
+fn hugepages(meminfo: &str) -> Fact {
+    let field = |name: &str| {
+        let line = meminfo
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    let (total, free) = (field("HugePages_Total"), field("HugePages_Free"));
+    let (total, free) = (total.unwrap_or(0), free.unwrap_or(0));
+    let kib = field("Hugepagesize").unwrap_or(0);
+    Fact {
+        needs: "hugepages",
+        found: format!("{free} of {total} free, {kib} KiB each"),
+        remedy: (free == 0).then(|| "reserve some: sysctl vm.nr_hugepages=512".to_owned()),
+    }
+}
+
+/// PCI devices of class 2 (network) and who drives them.
+fn ports(root: &Path) -> Fact {
+    let folder = root.join("sys/bus/pci/devices");
+    let mut ports = Vec::new();
+    let mut usable = false;
+    for name in names(&folder) {
+        let device = folder.join(&name);
+        let class = fs::read_to_string(device.join("class")).unwrap_or_default();
+        if class.starts_with("0x02") {
+            let driver = fs::read_link(device.join("driver")).unwrap_or_default();
+            let driver = driver.file_name().unwrap_or_default().to_string_lossy();
+            usable |= matches!(
+                &*driver,
+                "vfio-pci" | "uio_pci_generic" | "igb_uio" | "mlx5_core"
+            );
+            let driver = if driver.is_empty() {
+                "no driver"
+            } else {
+                &driver
+            };
+            ports.push(format!("{name} ({driver})"));
+        }
+    }
+    let remedy = match (ports.is_empty(), usable) {
+        (_, true) => None,
+        (true, false) => Some("add a network adapter, or use a virtual device"),
+        (false, false) => Some("bind one to userspace: dpdk-devbind.py --bind=vfio-pci"),
+    };
+    Fact {
+        needs: "network adapters",
+        found: list(&ports),
+        remedy: remedy.map(str::to_owned),
+    }
+}
+
+fn rdma_devices(root: &Path) -> Fact {
+    let devices = names(&root.join("sys/class/infiniband"));
+    let verbs = names(&root.join("dev/infiniband"));
+    let remedy = if devices.is_empty() {
+        Some("add an adapter, or make one in software: rdma link add rxe0 type rxe netdev eth0")
+    } else if !verbs.iter().any(|name| name.starts_with("uverbs")) {
+        Some("no /dev/infiniband/uverbs*: modprobe ib_uverbs, and pass the devices to containers")
+    } else {
+        None
+    };
+    Fact {
+        needs: "RDMA devices",
+        found: list(&devices),
+        remedy: remedy.map(str::to_owned),
+    }
+}
+
+/// Registered memory is locked memory.
+fn lockable_memory(limit: Option<u64>) -> Fact {
+    const ENOUGH: u64 = 1 << 30;
+    Fact {
+        needs: "lockable memory",
+        found: limit.map_or("unlimited".to_owned(), |bytes| {
+            format!("{} KiB", bytes >> 10)
+        }),
+        remedy: limit
+            .is_some_and(|bytes| bytes < ENOUGH)
+            .then(|| "raise the limit: ulimit -l unlimited".to_owned()),
+    }
+}
+
+/// What a folder holds, sorted; nothing if there is no such folder.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let name = |entry: fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
+    let mut names: Vec<_> = entries.map(name).collect();
+    names.sort();
+    names
+}
+
+fn list(items: &[String]) -> String {
+    if items.is_empty() {
+        "none".to_owned()
+    } else {
+        items.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// A root file system with nothing in it, removed at the end.
+    struct Root(PathBuf);
+
+    impl Root {
+        fn new(test: &str) -> Self {
+            let root = std::env::temp_dir().join(format!("msgr-{test}-{}", std::process::id()));
+            fs::create_dir_all(&root).unwrap();
+            Self(root)
+        }
+
+        fn put(&self, path: &str, text: &str) {
+            let path = self.0.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+    }
+
+    impl Drop for Root {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_empty_host_lacks_everything_and_says_what_to_do() {
+        let root = Root::new("empty");
+        for fact in dpdk(&root.0).iter().chain(&rdma(&root.0)[..3]) {
+            assert!(fact.remedy.is_some(), "{fact}");
+        }
+    }
+
+    #[test]
+    fn a_host_with_hardware_is_recognised() {
+        let root = Root::new("hardware");
+        root.put("usr/lib64/librte_ethdev.so.23.0", "");
+        root.put("usr/local/lib/libibverbs.so.1", "");
+        root.put("usr/lib/librdmacm.so", "");
+        root.put(
+            "proc/meminfo",
+            "HugePages_Total: 8\nHugePages_Free:  3\nHugepagesize: 2048 kB\n",
+        );
+        root.put("sys/bus/pci/devices/0000:00:05.0/class", "0x020000\n");
+        symlink(
+            "../drivers/vfio-pci",
+            root.0.join("sys/bus/pci/devices/0000:00:05.0/driver"),
+        )
+        .unwrap();
+        root.put("sys/bus/pci/devices/0000:00:06.0/class", "0x010000\n");
+        root.put("sys/class/infiniband/mlx5_0/node_type", "1: CA\n");
+        root.put("dev/infiniband/uverbs0", "");
+        let dpdk = dpdk(&root.0);
+        assert!(dpdk.iter().all(|fact| fact.remedy.is_none()), "{dpdk:?}");
+        assert_eq!(dpdk[1].found, "3 of 8 free, 2048 KiB each");
+        assert_eq!(dpdk[2].found, "0000:00:05.0 (vfio-pci)");
+        let rdma = rdma(&root.0);
+        assert!(
+            rdma[..3].iter().all(|fact| fact.remedy.is_none()),
+            "{rdma:?}"
+        );
+        assert_eq!(rdma[2].found, "mlx5_0");
+    }
+
+    #[test]
+    fn little_lockable_memory_is_too_little() {
+        assert!(lockable_memory(None).remedy.is_none());
+        assert!(lockable_memory(Some(8 << 20)).remedy.is_some());
+        assert_eq!(lockable_memory(Some(8 << 20)).found, "8192 KiB");
+    }
+
+    #[test]
+    fn what_this_version_has_is_available_and_the_rest_is_said_to_be_missing() {
+        let findings = findings();
+        let missing: Vec<_> = findings
+            .iter()
+            .filter(|finding| matches!(finding.status, Status::Missing { .. }))
+            .map(|finding| finding.name)
+            .collect();
+        assert_eq!(missing, ["dpdk", "rdma"]);
+        let json = serde_json::to_value(&findings[3]).unwrap();
+        assert_eq!(
+            (&json["transport"], &json["status"]),
+            (&"rdma".into(), &"missing".into())
+        );
+    }
+}
