@@ -96,8 +96,10 @@ impl Dispatcher for Echo {
             compat_version,
             ..Header::default()
         };
-        if let Err(error) = context.send(Message { header, ..message }) {
-            tracing::warn!("no reply to message {tid}: {error}");
+        if let Err(refusal) = context.send(Message { header, ..message }) {
+            // A reply left out would be a gap that the client cannot explain.
+            tracing::warn!("{:?}: hanging up: {refusal}", context.connection());
+            context.mark_down();
         }
     }
 

@@ -85,6 +85,12 @@ pub enum PeerMisbehaved {
         /// The one that came next.
         received: u64,
     },
+    /// The peer asks for signs of life, and does not read the answers.
+    #[error("{unread} bytes of answers to keepalives are unread")]
+    KeepaliveFlood {
+        /// Bytes of answers that could not be sent.
+        unread: usize,
+    },
     /// The peer dialled an address that is not ours.
     #[error("the peer dialled {target}, we are {ours}")]
     WrongTarget {

@@ -1,10 +1,10 @@
 //! [`Connection`]: a handle to a connection, for any thread.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use msgr_protocol::{EntityAddr, Message, Peer, Timestamp};
+use msgr_protocol::{ApiMisuse, EntityAddr, Message, Peer, Timestamp};
 use msgr_transport::SlotId;
 
 use crate::inbox::{Command, Inbox};
@@ -23,9 +23,13 @@ pub struct Connection {
 struct Shared {
     inbox: Arc<Inbox>,
     target: Option<EntityAddr>,
+    /// The most bytes that unsent messages may hold before more are refused.
+    backlog: usize,
     id: OnceLock<ConnectionId>,
     peer: OnceLock<Peer>,
     stage: AtomicU8,
+    /// Bytes that unsent messages hold, as of the reactor's last turn that sent something.
+    queued: AtomicUsize,
 }
 
 const OPENING: u8 = 0;
@@ -58,16 +62,28 @@ pub enum SendRefusal {
     /// Too many calls wait for the reactor: try again later.
     #[error("the messenger is busy")]
     Busy,
+    /// The peer does not take messages as fast as they are sent: try again later. The limit is
+    /// [`Settings::send_backlog`](crate::Settings::send_backlog).
+    #[error("{queued} bytes wait to be sent to a peer that is slower")]
+    Backlog {
+        /// What unsent messages hold.
+        queued: usize,
+    },
+    /// The message can never be sent.
+    #[error(transparent)]
+    Misuse(#[from] ApiMisuse),
 }
 
 impl Connection {
-    pub(crate) fn new(inbox: Arc<Inbox>, target: Option<EntityAddr>) -> Self {
+    pub(crate) fn new(inbox: Arc<Inbox>, target: Option<EntityAddr>, backlog: usize) -> Self {
         let shared = Shared {
             inbox,
             target,
+            backlog,
             id: OnceLock::new(),
             peer: OnceLock::new(),
             stage: AtomicU8::new(OPENING),
+            queued: AtomicUsize::new(0),
         };
         Self {
             shared: Arc::new(shared),
@@ -78,14 +94,18 @@ impl Connection {
     /// what is on its way.
     ///
     /// # Errors
-    /// The message comes back when the connection is closed or the reactor's inbox is full.
+    /// The message comes back when the connection is closed, the reactor's inbox is full, or too
+    /// much waits to be sent already.
     #[allow(clippy::result_large_err)] // It carries the message back; boxing it would allocate.
     pub fn send(&self, message: Message) -> Result<(), SendError> {
-        if self.is_closed() {
-            return Err(SendError {
-                message,
-                reason: SendRefusal::Closed,
-            });
+        let queued = self.shared.queued.load(Ordering::Relaxed);
+        if self.is_closed() || queued > self.shared.backlog {
+            let reason = if self.is_closed() {
+                SendRefusal::Closed
+            } else {
+                SendRefusal::Backlog { queued }
+            };
+            return Err(SendError { message, reason });
         }
         match self.shared.inbox.push(Command::Send {
             to: self.clone(),
@@ -170,6 +190,10 @@ impl Connection {
                 .expect("a connection becomes ready once");
         }
         self.shared.stage.store(READY, Ordering::Release);
+    }
+
+    pub(crate) fn set_queued(&self, queued: usize) {
+        self.shared.queued.store(queued, Ordering::Relaxed);
     }
 
     pub(crate) fn set_closed(&self) {

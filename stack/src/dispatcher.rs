@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use msgr_protocol::{ApiMisuse, Message, Peer, Timestamp};
+use msgr_protocol::{Message, Peer, Timestamp};
 
-use crate::connection::{Connection, ConnectionId};
+use crate::connection::{Connection, ConnectionId, SendRefusal};
 use crate::error::Fault;
 use crate::reactor::Core;
 
@@ -82,8 +82,8 @@ impl Context<'_> {
     /// Queues a message on this connection; it leaves at the end of the turn.
     ///
     /// # Errors
-    /// [`ApiMisuse`] when a payload is longer than the limits allow.
-    pub fn send(&mut self, message: Message) -> Result<(), ApiMisuse> {
+    /// [`SendRefusal`]; the message is dropped.
+    pub fn send(&mut self, message: Message) -> Result<(), SendRefusal> {
         self.core.send(self.id, message)
     }
 

@@ -17,7 +17,7 @@ mod metrics;
 mod reactor;
 mod settings;
 
-pub use connection::{Connection, ConnectionId, SendError};
+pub use connection::{Connection, ConnectionId, SendError, SendRefusal};
 pub use dispatcher::{Context, Dispatcher};
 pub use error::{BindError, ConnectError, Fault, FaultCause};
 pub use messenger::Messenger;

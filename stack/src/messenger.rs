@@ -187,7 +187,8 @@ impl Messenger {
         }
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let inbox = &self.inboxes[turn % self.inboxes.len()];
-        let connection = Connection::new(Arc::clone(inbox), Some(target));
+        let backlog = self.shared.settings.send_backlog;
+        let connection = Connection::new(Arc::clone(inbox), Some(target), backlog);
         let command = Command::Connect {
             connection: connection.clone(),
             kind,

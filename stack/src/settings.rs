@@ -19,8 +19,8 @@ pub struct Settings {
     /// How long an idle reactor polls before it sleeps. Spinning this long costs a tenth in
     /// latency against spinning for ever, sleeping at once more than doubles it.
     pub spin: Duration,
-    /// While a connection's unsent messages hold more than this many bytes, it reads nothing: a
-    /// peer that takes no answers must not make us collect them.
+    /// While a connection's unsent messages hold more than this many bytes, further ones are
+    /// refused. (To stop reading instead could leave both ends waiting for each other.)
     pub send_backlog: usize,
     /// The number of calls from other threads that may wait for a reactor.
     pub inbox: usize,
@@ -38,7 +38,7 @@ impl Settings {
             reactors: 1,
             cores: Vec::new(),
             spin: Duration::from_micros(50),
-            send_backlog: 32 << 20,
+            send_backlog: 128 << 20,
             inbox: 1024,
         }
     }

@@ -114,16 +114,16 @@ impl Run {
         self.sent_at.clear();
     }
 
-    /// Sends as many as may be under way.
+    /// Sends as many as may be under way, or as the peer takes: the next reply goes on from there.
     fn fill(&mut self, context: &mut Context<'_>) {
         let until = (self.last_answered + u64::from(self.in_flight)).min(self.count);
         while self.last_sent < until {
+            if context.send(self.message(self.last_sent + 1)).is_err() {
+                break;
+            }
             self.last_sent += 1;
             self.sent += 1;
             self.sent_at.push_back(Instant::now());
-            if let Err(error) = context.send(self.message(self.last_sent)) {
-                unreachable!("lengths were checked against the limits: {error}");
-            }
         }
     }
 

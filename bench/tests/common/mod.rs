@@ -128,7 +128,7 @@ impl Client {
                 return event;
             }
             self.transmit();
-            let mut buffer = [0; 64 << 10];
+            let mut buffer = vec![0; 64 << 10];
             let n = self.stream.read(&mut buffer).unwrap();
             assert_ne!(n, 0, "the peer hung up");
             self.connection

@@ -30,9 +30,9 @@ use crate::wire::{
 
 pub use state::State;
 
-/// While more bytes than this wait to be transmitted besides messages, no frame is taken in: a
-/// peer that asks faster than it reads answers must wait.
-const CONTROL_BACKLOG: usize = 64 << 10;
+/// The most bytes of answers to keepalives that a peer may leave unread before it is given up.
+/// (To stop reading instead could leave both ends waiting for each other.)
+const CONTROL_BACKLOG: usize = 1 << 20;
 
 /// What [`Connection::poll`] has to tell.
 #[derive(Debug)]
@@ -184,8 +184,7 @@ impl Connection {
         self.reader.is_mid_frame()
     }
 
-    /// Takes in frames until there is something to tell. `None`: receive more bytes first, or
-    /// transmit if [`is_blocked`](Self::is_blocked).
+    /// Takes in frames until there is something to tell. `None`: receive more bytes first.
     ///
     /// # Errors
     /// The connection cannot go on; every later call returns `None`.
@@ -211,7 +210,7 @@ impl Connection {
             self.agree_on_features(theirs)?;
             self.hello();
         }
-        while self.state != State::Closed && !self.is_blocked() {
+        while self.state != State::Closed {
             let head = self.reader.next_head().map_err(Malformed::from)?;
             let Some(head) = head else { break };
             if !self.state.expects().contains(&head.tag) {
@@ -246,11 +245,6 @@ impl Connection {
             Role::Acceptor { .. } => self.acceptor_frame(tag, &payload)?,
         }
         Ok((self.state == State::Ready).then_some(Event::Ready))
-    }
-
-    /// Whether no frame is taken in before something is transmitted.
-    pub fn is_blocked(&self) -> bool {
-        self.control.len() > CONTROL_BACKLOG
     }
 
     /// Queues a message; it gets its sequence number when it is transmitted.

@@ -51,6 +51,9 @@ pub fn write_control(layout: Layout, tag: Tag, segment: &[u8], out: &mut BytesMu
     debug_assert!(queue.is_empty());
 }
 
+/// Continues a checksum.
+type Sum = fn(u32, &[u8]) -> u32;
+
 /// Lays out frames back to back.
 ///
 /// Everything written goes to one block, from which [`finish`](Self::finish) cuts a single slice,
@@ -100,7 +103,7 @@ impl<'a> FrameWriter<'a> {
         first: &[u8],
         rest: [&Payload; MAX_SEGMENTS - 1],
     ) -> usize {
-        let (empty, sum): (u32, fn(u32, &[u8]) -> u32) = if layout.data_crc {
+        let (empty, sum): (u32, Sum) = if layout.data_crc {
             (crc::SEGMENT, crc::crc32c)
         } else {
             (0, |_, _| 0)
@@ -136,7 +139,7 @@ impl<'a> FrameWriter<'a> {
         }
     }
 
-    fn payload(&mut self, payload: &Payload, empty: u32, sum: fn(u32, &[u8]) -> u32) -> u32 {
+    fn payload(&mut self, payload: &Payload, empty: u32, sum: Sum) -> u32 {
         let mut crc = empty;
         for slice in payload.slices() {
             crc = sum(crc, slice);

@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use msgr_protocol::{
-    self as protocol, ApiMisuse, Blocks, Config, ConnectionError, EntityAddr, EntityType,
-    FrameWriter, Message, Peer, State, Timestamp,
+    self as protocol, Blocks, Config, ConnectionError, EntityAddr, EntityType, FrameWriter,
+    Message, Peer, State, Timestamp,
 };
 use msgr_transport::{
     BufferPool, Close, ConnId, ConnectOptions, ListenOptions, ListenerId, Slots, Transport,
@@ -18,7 +18,7 @@ use msgr_transport::{
 
 use super::entry::{Entry, Link, Stage, Wire};
 use super::timers::Timers;
-use crate::connection::{Connection, ConnectionId};
+use crate::connection::{Connection, ConnectionId, SendRefusal};
 use crate::error::{BindError, Fault, FaultCause};
 use crate::inbox::Inbox;
 use crate::messenger::Shared;
@@ -41,7 +41,6 @@ pub(crate) struct Core {
     /// By slot of the transport's connection.
     by_conn: Vec<Option<ConnectionId>>,
     touched: Vec<ConnectionId>,
-    pub(super) resumed: Vec<ConnectionId>,
     pub(super) local: VecDeque<(ConnectionId, Message)>,
     pub(super) timers: Timers,
     listeners: Vec<ListenerId>,
@@ -82,7 +81,6 @@ impl Core {
             entries: Slots::default(),
             by_conn: Vec::new(),
             touched: Vec::new(),
-            resumed: Vec::new(),
             local: VecDeque::new(),
             timers: Timers::default(),
             listeners: Vec::new(),
@@ -108,13 +106,20 @@ impl Core {
         self.wire(id).map_or(0, |wire| wire.protocol.queued())
     }
 
-    pub(crate) fn send(&mut self, id: ConnectionId, mut message: Message) -> Result<(), ApiMisuse> {
-        let Some(entry) = self.entries.get_mut(id) else {
-            return Ok(());
-        };
+    pub(crate) fn send(
+        &mut self,
+        id: ConnectionId,
+        mut message: Message,
+    ) -> Result<(), SendRefusal> {
+        let backlog = self.settings().send_backlog;
+        let entry = self.entries.get_mut(id).ok_or(SendRefusal::Closed)?;
         let len = message.payload_len();
         match &mut entry.link {
             Link::Wire(wire) => {
+                let queued = wire.protocol.queued();
+                if queued > backlog {
+                    return Err(SendRefusal::Backlog { queued });
+                }
                 wire.protocol.send(message)?;
                 self.touch(id);
             }
@@ -228,7 +233,7 @@ impl Core {
         remote: SocketAddr,
         now: Instant,
     ) {
-        let handle = Connection::new(Arc::clone(&self.inbox), None);
+        let handle = Connection::new(Arc::clone(&self.inbox), None, self.settings().send_backlog);
         let config = Arc::clone(&self.config);
         let protocol = protocol::Connection::accept(config, (local, remote), self.next_seq());
         let id = self.add_wire(handle, conn, protocol, Stage::Accepting, now);
@@ -254,7 +259,6 @@ impl Core {
             stage,
             up: stage == Stage::Accepting,
             touched: false,
-            paused: false,
             active: now,
         };
         let id = self.entries.insert_with(|id| {
@@ -320,8 +324,8 @@ impl Core {
         self.entries.get(id).is_some()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
     }
 
     /// The connection that uses the transport's `conn`.
@@ -356,20 +360,12 @@ impl Core {
         }
     }
 
-    /// The next event of a connection; `None` when it needs more bytes, or must send first.
+    /// The next event of a connection; `None` when it needs more bytes.
     pub(super) fn poll(
         &mut self,
         id: ConnectionId,
     ) -> Option<Result<protocol::Event, ConnectionError>> {
-        let backlog = self.settings().send_backlog;
-        let wire = self.wire_mut(id)?;
-        if wire.protocol.queued() > backlog || wire.protocol.is_blocked() {
-            wire.paused = true;
-            let conn = wire.conn;
-            self.transport.set_receive(conn, false);
-            return None;
-        }
-        wire.protocol.poll().transpose()
+        self.wire_mut(id)?.protocol.poll().transpose()
     }
 
     /// Marks a connection ready; returns whether it was ours to open.
@@ -428,7 +424,7 @@ impl Core {
         if let Some(wire) = self.wire_mut(id)
             && !wire.touched
             && wire.up
-            && (wire.paused || !wire.unsent.is_empty() || wire.protocol.wants_transmit())
+            && (!wire.unsent.is_empty() || wire.protocol.wants_transmit())
         {
             wire.touched = true;
             self.touched.push(id);
@@ -441,12 +437,11 @@ impl Core {
             return;
         }
         let caps = self.transport.caps();
-        let resume_below = self.settings().send_backlog / 2;
         let mut touched = std::mem::take(&mut self.touched);
         for id in touched.drain(..) {
             let Some(Entry {
                 link: Link::Wire(wire),
-                ..
+                handle,
             }) = self.entries.get_mut(id)
             else {
                 continue;
@@ -473,12 +468,7 @@ impl Core {
                     break;
                 }
             }
-            let blocked = wire.protocol.is_blocked();
-            if wire.paused && !blocked && wire.protocol.queued() <= resume_below {
-                wire.paused = false;
-                self.resumed.push(id);
-                self.transport.set_receive(wire.conn, true);
-            }
+            handle.set_queued(wire.protocol.queued());
         }
         self.touched = touched;
         self.transport.flush();

@@ -36,8 +36,6 @@ pub(super) struct Wire {
     pub(super) up: bool,
     /// Whether it is listed to be transmitted in this turn.
     pub(super) touched: bool,
-    /// Whether it reads nothing because too much waits to be sent.
-    pub(super) paused: bool,
     /// When something was last received or sent.
     pub(super) active: Instant,
 }

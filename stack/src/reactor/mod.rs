@@ -33,7 +33,6 @@ pub struct Reactor {
     inbox: Arc<Inbox>,
     dispatcher: Box<dyn Dispatcher>,
     events: Vec<Event>,
-    resumed: Vec<ConnectionId>,
     /// When to stop waiting for messages to leave, once shut down.
     shut_down_by: Option<Instant>,
 }
@@ -58,7 +57,6 @@ impl Reactor {
             inbox,
             dispatcher,
             events: Vec::new(),
-            resumed: Vec::new(),
             shut_down_by: None,
         }
     }
@@ -75,7 +73,6 @@ impl Reactor {
         self.events = events;
         busy |= self.deliver_local(now);
         self.expire(now);
-        self.resume(now);
         self.core.transmit(now);
         if self.shut_down_by.is_some() {
             self.core.close_drained();
@@ -91,6 +88,11 @@ impl Reactor {
             self.shut_down_by,
         ];
         times.into_iter().flatten().min()
+    }
+
+    /// The number of connections, ready or not.
+    pub fn connections(&self) -> usize {
+        self.core.len()
     }
 
     /// What the transport's work has cost so far.
@@ -117,7 +119,7 @@ impl Reactor {
 
     /// Whether everything has ended after [`shut_down`](Self::shut_down).
     pub fn is_finished(&self, now: Instant) -> bool {
-        let drained = || self.core.is_empty() && self.core.transport.next_timeout().is_none();
+        let drained = || self.core.len() == 0 && self.core.transport.next_timeout().is_none();
         self.shut_down_by.is_some_and(|by| now >= by || drained())
     }
 
@@ -301,15 +303,5 @@ impl Reactor {
                 self.fault(id, cause, None);
             }
         }
-    }
-
-    /// Connections that had stopped reading and have room again.
-    fn resume(&mut self, now: Instant) {
-        let mut resumed = std::mem::take(&mut self.resumed);
-        std::mem::swap(&mut resumed, &mut self.core.resumed);
-        for id in resumed.drain(..) {
-            self.pump(id, now);
-        }
-        self.resumed = resumed;
     }
 }
