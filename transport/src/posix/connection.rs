@@ -33,7 +33,7 @@ pub(super) struct Connection {
     /// Why nothing can be written any more. What the peer sent before still comes up first.
     failed: Option<CloseReason>,
     /// The socket may have bytes for us, or its end.
-    readable: bool,
+    pub(super) readable: bool,
     /// The socket may take bytes.
     writable: bool,
     /// The end is near: a short read no longer means that nothing else is there.
@@ -42,7 +42,7 @@ pub(super) struct Connection {
     receiving: bool,
     /// A `send` left bytes behind, so an `Event::Room` is due.
     owes_room: bool,
-    /// Whether the transport's list of connections to flush has this one.
+    /// Whether the next flush is for this connection: it writes, not poll.
     pub(super) touched: bool,
     /// Whether the transport's list of connections to serve has this one.
     pub(super) listed: bool,
@@ -88,10 +88,8 @@ impl Connection {
         let mut connection = Self::new(socket, to, Phase::Connecting);
         match attempt {
             Ok(()) | Err(Errno::INPROGRESS) => {}
-            Err(errno) => match reason(errno) {
-                CloseReason::Os(_) => return Err(errno),
-                reason => connection.fail(reason),
-            },
+            Err(errno) if matches!(reason(errno), CloseReason::Os(_)) => return Err(errno),
+            Err(errno) => connection.fail(errno),
         }
         Ok(connection)
     }
@@ -128,22 +126,38 @@ impl Connection {
         self.writable |= flags.contains(EventFlags::OUT);
     }
 
-    /// Records that nothing more can be sent. Reading finds the end.
-    fn fail(&mut self, reason: CloseReason) {
-        self.failed = Some(reason);
+    /// Records that nothing can be sent any more. Reading finds the end.
+    pub(super) fn fail(&mut self, errno: Errno) {
+        self.failed = Some(reason(errno));
         self.hung_up = true;
         self.readable = true;
         self.writable = false;
+        self.queue.clear();
+        self.queued = 0;
+        self.owes_room = false;
     }
 
     /// Whether there is anything to do without new word from the kernel.
     pub(super) fn has_work(&self) -> bool {
         match self.phase {
-            Phase::Connecting => false,
-            Phase::Open => self.readable && self.receiving || self.has_room(),
-            Phase::Draining => self.writable || self.readable,
-            Phase::Shut => self.readable,
+            Phase::Connecting => self.writable || self.hung_up,
+            Phase::Open => self.may_receive() || self.may_transmit() || self.has_room(),
+            Phase::Draining => self.may_receive() || self.writable,
+            Phase::Shut => self.may_receive(),
         }
+    }
+
+    /// Whether reading tells everything there is to know.
+    pub(super) fn needs_no_watch(&self) -> bool {
+        self.phase == Phase::Open && self.writable
+    }
+
+    fn may_receive(&self) -> bool {
+        self.readable && self.receiving
+    }
+
+    fn may_transmit(&self) -> bool {
+        self.writable && !self.touched && !self.queue.is_empty()
     }
 
     /// Learns how the attempt to connect ended: our address, or nothing if it is still under way.
@@ -196,7 +210,7 @@ impl Connection {
 
     /// Writes until the queue is empty or the socket is full.
     pub(super) fn transmit(&mut self, cost: &mut Cost) {
-        while self.writable && !self.queue.is_empty() {
+        while self.may_transmit() {
             cost.system_calls += 1;
             match self.write() {
                 Ok(sent) => {
@@ -205,11 +219,7 @@ impl Connection {
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => self.writable = false,
-                Err(errno) => {
-                    self.fail(reason(errno));
-                    self.queue.clear();
-                    self.queued = 0;
-                }
+                Err(errno) => self.fail(errno),
             }
         }
     }
@@ -258,14 +268,14 @@ impl Connection {
 
     /// Whether an `Event::Room` is due now; the answer is yes once.
     pub(super) fn take_room(&mut self) -> bool {
-        let room = self.has_room() && self.failed.is_none();
+        let room = self.has_room();
         self.owes_room &= !room;
         room
     }
 
     /// Reads once, into the placed buffer or else into `block`.
     pub(super) fn receive(&mut self, block: &mut BytesMut, cost: &mut Cost) -> Received {
-        if !self.readable || !self.receiving {
+        if !self.may_receive() {
             return Received::Nothing;
         }
         cost.system_calls += 1;

@@ -1,11 +1,13 @@
 //! [`Posix`]: TCP over non-blocking sockets and edge-triggered epoll, for any Linux host.
 //!
 //! One `sendmsg` per connection and flush; one `recv` per connection and poll, all into the same
-//! pooled block, whose slices go up without a copy. A connection is registered with epoll once
-//! and never again. Socket options and system calls live here and in the modules below, nothing
-//! of msgr2 does.
+//! pooled block, whose slices go up without a copy. A connection is registered with epoll once,
+//! unless it is so busy that polling it is better. Socket options and system calls live here and
+//! in the modules below, nothing of msgr2 does.
 
+mod busy_poll;
 mod connection;
+mod epoll;
 mod listener;
 mod sys;
 
@@ -15,16 +17,16 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use rustix::buffer::spare_capacity;
-use rustix::event::{Timespec, epoll};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::AsFd;
 use rustix::io::Errno;
 
 use crate::{
     BufferPool, Caps, Close, CloseReason, ConnId, ConnectOptions, Cost, Event, ListenOptions,
     ListenerId, OpenError, Operation, Park, SendError, Slots, Transport, TxQueue,
 };
+use busy_poll::BusyPoll;
 use connection::{Connection, Phase, Received, SEND_WINDOW};
+use epoll::{Change, Epoll};
 use listener::{Accept, Listener};
 
 const NAME: &str = "posix";
@@ -32,26 +34,17 @@ const NAME: &str = "posix";
 const BLOCK: usize = 256 << 10;
 /// A block with less room than this is replaced, lest reads become small.
 const LEAST_READ: usize = 64 << 10;
-/// How many events one `epoll_wait` may bring, and connections one listener may per poll.
-const BATCH: usize = 64;
+/// How many connections one listener may bring per poll.
+const ACCEPTS: usize = 64;
 /// Segments below this size are cheaper to copy together than to describe one by one.
 const COPY_BELOW: usize = 4 << 10;
 /// How long a closed connection may take to get rid of its last bytes.
 const LINGER: Duration = Duration::from_secs(5);
 /// How long to leave connections waiting after the process has run out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// The timeout of an `epoll_wait` that only looks.
-const NOT_AT_ALL: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 0,
-};
-/// Marks a listener in the kernel's copy of an id: there are never 2^31 slots.
-const LISTENER: u64 = 1 << 31;
-
 /// TCP over the operating system's sockets.
 pub struct Posix {
-    epoll: OwnedFd,
-    woken: Vec<epoll::Event>,
+    epoll: Epoll,
     listeners: Slots<crate::slots::Listener, Listener>,
     conns: Slots<crate::slots::Conn, Connection>,
     /// Connections with something to do at the next poll.
@@ -68,6 +61,9 @@ pub struct Posix {
     pool: BufferPool,
     block: BytesMut,
     cost: Cost,
+    busy: BusyPoll,
+    /// The connection that is read unasked, and not watched by epoll meanwhile.
+    polled: Option<ConnId>,
 }
 
 impl Posix {
@@ -76,12 +72,11 @@ impl Posix {
     /// # Errors
     /// [`OpenError`] when the process has no file descriptor left for epoll.
     pub fn new() -> Result<Self, OpenError> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
-            .map_err(|errno| open_error(Operation::Start, None, errno))?;
+        let error = |errno| open_error(Operation::Start, None, errno);
+        let epoll = Epoll::new().map_err(error)?;
         let mut pool = BufferPool::default();
         Ok(Self {
             epoll,
-            woken: Vec::with_capacity(BATCH),
             listeners: Slots::default(),
             conns: Slots::default(),
             work: VecDeque::new(),
@@ -93,26 +88,21 @@ impl Posix {
             block: pool.take(BLOCK),
             pool,
             cost: Cost::default(),
+            busy: BusyPoll::default(),
+            polled: None,
         })
     }
 
-    /// Makes a connection known to epoll, once and for all that may ever happen to it.
+    /// Adds a connection and has it watched.
     fn add(&mut self, connection: Connection) -> Result<ConnId, Errno> {
-        let flags = epoll::EventFlags::IN
-            | epoll::EventFlags::OUT
-            | epoll::EventFlags::RDHUP
-            | epoll::EventFlags::ET;
         let id = self.conns.insert(connection);
         let socket = &self.conns.get(id).expect("just inserted").socket;
         self.cost.system_calls += 1;
-        let data = epoll::EventData::new_u64(id.to_u64());
-        match epoll::add(&self.epoll, socket, data, flags) {
-            Ok(()) => Ok(id),
-            Err(errno) => {
-                self.conns.remove(id);
-                Err(errno)
-            }
+        if let Err(errno) = self.epoll.watch(socket, id) {
+            self.conns.remove(id);
+            return Err(errno);
         }
+        Ok(id)
     }
 
     /// The connection, if the caller may still use it.
@@ -120,23 +110,51 @@ impl Posix {
         self.conns.get_mut(id).filter(|conn| conn.is_owned())
     }
 
-    /// Asks the kernel what has happened.
-    fn wait(&mut self) -> bool {
-        let mut woken = std::mem::take(&mut self.woken);
+    /// Follows [`BusyPoll`]'s advice: at most one connection is polled and not watched.
+    fn follow(&mut self, advice: Option<ConnId>) {
+        let possible = |&id: &ConnId| self.conns.get(id).is_some_and(Connection::needs_no_watch);
+        let polled = advice.filter(possible);
+        if polled == self.polled {
+            return;
+        }
         self.cost.system_calls += 1;
-        // The only possible error is an interruption by a signal: the next poll asks again.
-        let _ = epoll::wait(&self.epoll, spare_capacity(&mut woken), Some(&NOT_AT_ALL));
-        let any = !woken.is_empty();
-        for event in woken.drain(..) {
-            let data = event.data.u64();
-            if data & LISTENER == 0 {
-                let id = ConnId::from_u64(data);
+        if let Some(id) = self.polled.take() {
+            self.busy.forget();
+            if let Some(conn) = self.conns.get_mut(id)
+                && let Err(errno) = self.epoll.watch(&conn.socket, id)
+            {
+                conn.fail(errno);
+                list(&mut self.work, id, conn);
+            }
+        } else if let Some(id) = polled
+            && let Some(conn) = self.conns.get(id)
+            && self.epoll.unwatch(&conn.socket).is_ok()
+        {
+            self.polled = polled;
+        }
+    }
+
+    /// Finds out what has happened: by epoll, or by reading from the connection being polled.
+    fn look(&mut self, events: &mut Vec<Event>) {
+        if let Some(id) = self.polled
+            && self.work.is_empty()
+            && self.busy.may_skip_epoll()
+            && let Some(conn) = self.conns.get_mut(id)
+        {
+            conn.readable = true;
+            return self.serve(id, events);
+        }
+        self.cost.system_calls += 1;
+        self.epoll.look(|change| match change {
+            Change::Connection(id, flags) => {
                 if let Some(conn) = self.conns.get_mut(id) {
-                    conn.notice(event.flags);
-                    list(&mut self.work, id, conn);
+                    conn.notice(flags);
+                    if conn.has_work() {
+                        list(&mut self.work, id, conn);
+                    }
                 }
-            } else {
-                let id = ListenerId::from_u64(data & !LISTENER);
+            }
+            Change::Listener(id) => {
                 if let Some(listener) = self.listeners.get_mut(id)
                     && !listener.ready
                 {
@@ -144,19 +162,16 @@ impl Posix {
                     self.accepting.push_back(id);
                 }
             }
-        }
-        self.woken = woken;
-        any
+        });
     }
 
-    /// Accepts some of the connections that wait. Whether there were any.
-    fn accept(&mut self, now: Instant, events: &mut Vec<Event>) -> bool {
+    /// Accepts some of the connections that wait.
+    fn accept(&mut self, now: Instant, events: &mut Vec<Event>) {
         if self.accept_again.is_some_and(|again| now < again) {
-            return false;
+            return;
         }
         self.accept_again = None;
-        let listeners = self.accepting.len();
-        for _ in 0..listeners {
+        for _ in 0..self.accepting.len() {
             let Some(listener) = self.accepting.pop_front() else {
                 break;
             };
@@ -166,11 +181,10 @@ impl Posix {
                 break;
             }
         }
-        listeners > 0
     }
 
     fn accept_from(&mut self, id: ListenerId, events: &mut Vec<Event>) -> Result<(), Errno> {
-        for _ in 0..BATCH {
+        for _ in 0..ACCEPTS {
             let Some(listener) = self.listeners.get_mut(id) else {
                 return Ok(());
             };
@@ -212,9 +226,7 @@ impl Posix {
                 Err(reason) => return self.end(id, reason, events),
             }
         }
-        if !conn.touched {
-            conn.transmit(&mut self.cost);
-        }
+        conn.transmit(&mut self.cost);
         conn.shut_when_drained(&mut self.cost);
         if conn.take_room() {
             events.push(Event::Room { conn: id });
@@ -226,6 +238,7 @@ impl Posix {
         match conn.receive(&mut self.block, &mut self.cost) {
             Received::Bytes(bytes) if conn.phase == Phase::Open => {
                 events.push(Event::Data { conn: id, bytes });
+                self.busy.received(id);
             }
             Received::Bytes(_) | Received::Nothing => {}
             Received::End(reason) => return self.end(id, reason, events),
@@ -283,9 +296,7 @@ impl Transport for Posix {
         let id = self.listeners.insert(listener);
         let socket = &self.listeners.get(id).expect("just inserted").socket;
         self.cost.system_calls += 1;
-        let data = epoll::EventData::new_u64(id.to_u64() | LISTENER);
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
-        if let Err(errno) = epoll::add(&self.epoll, socket, data, flags) {
+        if let Err(errno) = self.epoll.watch_listener(socket, id) {
             self.listeners.remove(id);
             return Err(error(errno));
         }
@@ -330,15 +341,18 @@ impl Transport for Posix {
 
     fn poll(&mut self, now: Instant, events: &mut Vec<Event>) -> bool {
         self.now = Some(now);
-        let mut done = self.expire(now) | self.wait();
-        done |= self.accept(now, events);
+        let before = events.len();
+        let mut done = self.expire(now);
+        self.follow(self.busy.suggestion());
+        self.look(events);
+        self.accept(now, events);
+        done |= !self.work.is_empty();
         for _ in 0..self.work.len() {
             if let Some(id) = self.work.pop_front() {
                 self.serve(id, events);
-                done = true;
             }
         }
-        done
+        done | (events.len() > before)
     }
 
     fn place(&mut self, conn: ConnId, buffer: BytesMut) -> Result<(), BytesMut> {
@@ -379,6 +393,7 @@ impl Transport for Posix {
     /// The epoll descriptor is readable as long as something is to be told, so there is no gap
     /// between looking and sleeping.
     fn park(&mut self) -> Park<'_> {
+        self.follow(None);
         let accepting = !self.accepting.is_empty() && self.accept_again.is_none();
         if accepting || !self.work.is_empty() {
             Park::Busy
