@@ -85,11 +85,12 @@ pub enum PeerMisbehaved {
         /// The one that came next.
         received: u64,
     },
-    /// The peer asks for signs of life, and does not read the answers.
-    #[error("{unread} bytes of answers to keepalives are unread")]
-    KeepaliveFlood {
+    /// The peer keeps asking (for signs of life, or for a session that it cannot have), and does
+    /// not read the answers.
+    #[error("{bytes} bytes of answers are unread")]
+    UnreadAnswers {
         /// Bytes of answers that could not be sent.
-        unread: usize,
+        bytes: usize,
     },
     /// The peer dialled an address that is not ours.
     #[error("the peer dialled {target}, we are {ours}")]

@@ -30,7 +30,7 @@ use crate::wire::{
 
 pub use state::State;
 
-/// The most bytes of answers to keepalives that a peer may leave unread before it is given up.
+/// The most bytes of answers that a peer may leave unread before it is given up.
 /// (To stop reading instead could leave both ends waiting for each other.)
 const CONTROL_BACKLOG: usize = 1 << 20;
 
@@ -225,6 +225,9 @@ impl Connection {
                 }
             } else if let Some(event) = self.control_frame(head)? {
                 return Ok(Some(event));
+            } else if self.control.len() > CONTROL_BACKLOG {
+                let bytes = self.control.len();
+                return Err(PeerMisbehaved::UnreadAnswers { bytes }.into());
             }
         }
         Ok(None)

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{CONTROL_BACKLOG, Connection, Event, decode};
+use super::{Connection, Event, decode};
 use crate::error::{ApiMisuse, Cause, Malformed, PeerMisbehaved};
 use crate::frame::{FrameWriter, Layout, Limits, MAX_SEGMENTS};
 use crate::message::{HEADER_LEN, Header, Message};
@@ -110,10 +110,6 @@ impl Connection {
             Tag::Keepalive2 => {
                 let Keepalive2 { stamp } = decode(payload)?;
                 self.control(&Keepalive2Ack { stamp });
-                if self.control.len() > CONTROL_BACKLOG {
-                    let unread = self.control.len();
-                    return Err(PeerMisbehaved::KeepaliveFlood { unread }.into());
-                }
                 Ok(None)
             }
             Tag::Keepalive2Ack => {
