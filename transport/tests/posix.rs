@@ -370,6 +370,58 @@ fn receiving_uses_the_same_memory_again() {
     assert!(known < 9_000, "{known} different places");
 }
 
+/// Exchanges enough with the peer for the connection to be polled without epoll.
+fn chat(alone: &mut Alone, peer: &mut TcpStream) {
+    for _ in 0..200 {
+        peer.write_all(b"ping").unwrap();
+        alone.run_until(|alone| alone.received() == 4);
+        alone.slices.clear();
+    }
+    let before = alone.posix.cost().system_calls;
+    for _ in 0..64 {
+        alone.poll(Instant::now());
+    }
+    let calls = alone.posix.cost().system_calls - before;
+    assert_eq!(calls, 64, "one system call per poll, whichever it is");
+}
+
+#[test]
+fn a_busily_polled_connection_is_told_when_it_can_write_again() {
+    let (mut alone, mut peer) = Alone::accepting();
+    chat(&mut alone, &mut peer);
+    let bytes = Random(22).bytes(40_000_000);
+    let reader = {
+        let bytes = bytes.clone();
+        std::thread::spawn(move || {
+            let mut received = vec![0; bytes.len()];
+            peer.read_exact(&mut received).unwrap();
+            assert!(received == bytes, "altered or reordered");
+        })
+    };
+    alone.send(TxQueue::from([Bytes::from(bytes)]));
+    alone.run_until(|_| reader.is_finished());
+    reader.join().unwrap();
+}
+
+#[test]
+fn a_busily_polled_connection_sees_its_end() {
+    for reset in [false, true] {
+        let (mut alone, mut peer) = Alone::accepting();
+        chat(&mut alone, &mut peer);
+        if reset {
+            rustix::net::sockopt::set_socket_linger(&peer, Some(Duration::ZERO)).unwrap();
+        }
+        drop(peer);
+        alone.run_until(|alone| alone.closed.is_some());
+        let expected = if reset {
+            CloseReason::Reset
+        } else {
+            CloseReason::PeerClosed
+        };
+        assert_eq!(alone.closed, Some(expected));
+    }
+}
+
 #[test]
 fn a_sleeper_is_woken_by_what_is_left_to_do() {
     let (mut alone, mut peer) = Alone::accepting();

@@ -34,6 +34,7 @@ macro_rules! conformance {
                 sending_needs_a_connection
                 a_flush_is_one_doorbell
                 what_is_not_flushed_stays_within_the_window
+                a_chatty_connection_starves_nobody
                 whoever_sleeps_is_woken
                 a_slow_peer_pushes_back
                 a_stopped_connection_does_not_stop_others

@@ -192,8 +192,44 @@ pub(crate) fn what_is_not_flushed_stays_within_the_window<N: Network>() {
     assert!(pair.client.rooms(client) > 0);
 }
 
+/// Small requests and replies, so many that a transport may take a special interest in them.
+fn chat<N: Network>(pair: &mut Pair<N>, client: ConnId, server: ConnId) {
+    for _ in 0..200 {
+        let (there, back) = (pair.server.received(server), pair.client.received(client));
+        pair.client.give(client, &b"ping"[..]);
+        pair.run_until("there", |pair| pair.server.received(server) == there + 4);
+        pair.server.give(server, &b"pong"[..]);
+        pair.run_until("back", |pair| pair.client.received(client) == back + 4);
+    }
+}
+
+pub(crate) fn a_chatty_connection_starves_nobody<N: Network>() {
+    let (mut pair, client, server) = Pair::<N>::connected();
+    let address = pair.server.local(server);
+    let (quiet_client, quiet_server) = pair.connect(address);
+    chat(&mut pair, client, server);
+    pair.client.give(quiet_client, &b"me too"[..]);
+    let (there, back) = (pair.server.received(server), pair.client.received(client));
+    let mut turns = 0;
+    pair.run_until("heard", |pair| {
+        // The chat goes on: neither end is ever without something to do.
+        if pair.server.received(server) == there + turns {
+            pair.client.give(client, &b"!"[..]);
+            pair.server.give(server, &b"!"[..]);
+            turns += 1;
+        }
+        pair.server.received(quiet_server) == 6
+    });
+    pair.run_until("talked out", |pair| {
+        pair.server.received(server) == there + turns
+            && pair.client.received(client) == back + turns
+    });
+}
+
 pub(crate) fn whoever_sleeps_is_woken<N: Network>() {
     let (mut pair, client, server) = Pair::<N>::connected();
+    chat(&mut pair, client, server);
+    let before = pair.server.received(server);
     pair.settle();
     let at_rest = matches!(pair.server.transport.park(), Park::Busy);
     pair.server.transport.unpark();
@@ -213,7 +249,9 @@ pub(crate) fn whoever_sleeps_is_woken<N: Network>() {
         pair.server.transport.unpark();
         woken
     });
-    pair.run_until("received", |pair| pair.server.received(server) == 7);
+    pair.run_until("received", |pair| {
+        pair.server.received(server) == before + 7
+    });
 }
 
 fn is_readable(fd: BorrowedFd<'_>) -> bool {
