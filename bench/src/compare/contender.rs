@@ -39,14 +39,15 @@ pub(super) struct Sample {
 /// Counts and times the replies of one turn.
 ///
 /// The first tenth of the time is for warming up; what is answered after the end is not counted,
-/// because the pipeline runs empty then.
+/// because the pipeline runs empty then. On a host that stands still for a whole turn, the turn
+/// goes on until there is something to count.
 #[derive(Debug)]
 pub(super) struct Meter {
     case: Case,
     warm: Instant,
     until: Instant,
     replies: u64,
-    /// The first and the last reply that count, and how many came after the first.
+    /// The first and the last reply that matter, and how many came after the first.
     first: Option<Instant>,
     last: Instant,
     counted: u64,
@@ -71,42 +72,46 @@ impl Meter {
 
     /// Whether no more requests are to be sent.
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        now >= self.until
+        now >= self.until && self.counted > 0
     }
 
     /// A reply was there at `now`.
     pub(super) fn reply(&mut self, now: Instant) {
         self.replies += 1;
-        if self.first.is_none() && now >= self.warm {
-            self.first = Some(now);
-        } else if self.first.is_some() && now < self.until {
-            self.counted += 1;
-            if self.case.kind == Kind::RoundTrip {
-                self.latency_ns
-                    .saturating_record((now - self.last).as_nanos() as u64);
+        match self.first {
+            None if now < self.warm => {}
+            None => {
+                self.first = Some(now);
+                self.last = now;
             }
-        } else {
-            return;
+            // What came with the first one began before it.
+            Some(first) if now > first && !self.is_over(now) => {
+                self.counted += 1;
+                if self.case.kind == Kind::RoundTrip {
+                    let trip = (now - self.last).as_nanos() as u64;
+                    self.latency_ns.saturating_record(trip);
+                }
+                self.last = now;
+            }
+            Some(_) => {}
         }
-        self.last = now;
     }
 
-    /// The figure of the turn. `None`: there were too few replies to tell.
-    pub(super) fn sample(&self) -> Option<Sample> {
-        let seconds = (self.last - self.first?).as_secs_f64();
-        if self.counted == 0 || seconds == 0.0 {
-            return None;
-        }
+    /// What the turn has shown, once it is over.
+    pub(super) fn sample(&self) -> Sample {
+        let seconds = self
+            .first
+            .map_or(0.0, |first| (self.last - first).as_secs_f64());
         let per_second = self.counted as f64 / seconds;
         let figure = match self.case.kind {
             Kind::RoundTrip => self.latency_ns.value_at_quantile(0.5) as f64 / 1e3,
             Kind::Rate => per_second / 1e3,
             Kind::Bulk => per_second * self.case.size as f64 / 1e9,
         };
-        Some(Sample {
+        Sample {
             replies: self.replies,
             figure,
-        })
+        }
     }
 }
 
@@ -132,7 +137,7 @@ mod tests {
             meter.reply(at(millis));
         }
         // 20, 30 and 60: three replies in 50 ms.
-        let sample = meter.sample().unwrap();
+        let sample = meter.sample();
         assert_eq!(sample.replies, 9);
         assert!((sample.figure - 0.06).abs() < 1e-9, "{sample:?}");
         assert!(!meter.is_over(at(99)) && meter.is_over(at(100)));
@@ -141,25 +146,39 @@ mod tests {
     #[test]
     fn bulk_is_told_in_bytes_and_round_trips_by_their_median() {
         let (mut bulk, at) = meter(Kind::Bulk, 1 << 20);
-        [10, 20, 30]
-            .into_iter()
-            .for_each(|millis| bulk.reply(at(millis)));
+        for millis in [10, 20, 30] {
+            bulk.reply(at(millis));
+        }
         let expected = 2.0 * f64::from(1 << 20) / 0.02 / 1e9;
-        assert!((bulk.sample().unwrap().figure - expected).abs() < 1e-9);
+        assert!((bulk.sample().figure - expected).abs() < 1e-9);
 
         let (mut trips, at) = meter(Kind::RoundTrip, 64);
-        [10, 11, 12, 50]
-            .into_iter()
-            .for_each(|millis| trips.reply(at(millis)));
-        let figure = trips.sample().unwrap().figure;
+        for millis in [10, 11, 12, 50] {
+            trips.reply(at(millis));
+        }
+        let figure = trips.sample().figure;
         assert!((figure - 1000.0).abs() < 1.0, "{figure}");
     }
 
     #[test]
-    fn too_few_replies_are_no_sample() {
+    fn what_comes_with_the_first_reply_is_not_counted() {
         let (mut meter, at) = meter(Kind::Rate, 64);
-        meter.reply(at(5));
-        meter.reply(at(15));
-        assert_eq!(meter.sample(), None);
+        for millis in [20, 20, 20, 30, 30] {
+            meter.reply(at(millis));
+        }
+        let figure = meter.sample().figure;
+        assert!((figure - 0.2).abs() < 1e-9, "{figure}");
+    }
+
+    #[test]
+    fn a_turn_in_which_the_host_stood_still_goes_on() {
+        let (mut meter, at) = meter(Kind::Rate, 64);
+        meter.reply(at(500));
+        assert!(!meter.is_over(at(500)));
+        meter.reply(at(510));
+        assert!(meter.is_over(at(510)));
+        meter.reply(at(520));
+        let Sample { replies, figure } = meter.sample();
+        assert!(replies == 3 && (figure - 0.1).abs() < 1e-9, "{figure}");
     }
 }

@@ -33,7 +33,7 @@ pub(super) struct Pair {
     outcomes: Receiver<Outcome>,
 }
 
-/// What the client's dispatcher tells.
+/// What the client's dispatcher tells: that the connection is ready, or what a turn has shown.
 type Outcome = Result<Option<Sample>, String>;
 
 impl Pair {
@@ -112,7 +112,7 @@ impl Contender for Pair {
             bail!(error);
         }
         let sample = self.outcome(duration + GRACE)?;
-        sample.context("too few replies to tell anything")
+        sample.context("the connection became ready a second time")
     }
 
     fn finish(&mut self) {
@@ -146,8 +146,7 @@ struct Client {
 }
 
 impl Client {
-    fn tell(&mut self, outcome: Outcome) {
-        self.turn = None;
+    fn tell(&self, outcome: Outcome) {
         // Nobody listens any more after a timeout.
         let _ = self.tell.send(outcome);
     }
@@ -167,12 +166,15 @@ impl Dispatcher for Client {
             },
         };
         match outcome {
-            Ok(()) if self.turn.as_ref().is_some_and(Turn::is_done) => {
-                let sample = self.turn.as_ref().and_then(|turn| turn.meter.sample());
-                self.tell(Ok(sample));
+            Ok(()) => {
+                if let Some(turn) = self.turn.take_if(|turn| turn.is_done()) {
+                    self.tell(Ok(Some(turn.meter.sample())));
+                }
             }
-            Ok(()) => {}
-            Err(error) => self.tell(Err(error)),
+            Err(error) => {
+                self.turn = None;
+                self.tell(Err(error));
+            }
         }
     }
 

@@ -80,8 +80,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         );
         return Ok(ExitCode::from(crate::USAGE));
     }
-    let named = |case: &Case| case.to_string().contains(&args.case);
-    let cases: Vec<_> = CASES.into_iter().filter(named).collect();
+    let wanted = |case: &Case| case.to_string().contains(&args.case);
+    let cases: Vec<_> = CASES.into_iter().filter(wanted).collect();
     if cases.is_empty() {
         let known = CASES.map(|case| case.to_string());
         eprintln!(
@@ -103,9 +103,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .iter()
         .map(|contender| contender.name())
         .collect();
-    contenders
-        .iter_mut()
-        .for_each(|contender| contender.finish());
+    for contender in &mut contenders {
+        contender.finish();
+    }
 
     let results = Results::new(names, &cases, figures);
     println!(
@@ -114,8 +114,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         table::legend(&results, ROUNDS)
     );
     for finding in &findings {
-        if let Some(line) = absence(finding) {
-            println!("{line}");
+        if let Status::Missing { reason, .. } = &finding.status {
+            println!("{}", table::absence(finding, reason));
         }
     }
     if let Some(path) = &args.json {
@@ -157,15 +157,12 @@ fn contenders(
 }
 
 fn contender(name: &'static str, cores: Cores) -> anyhow::Result<Box<dyn Contender>> {
-    let pair = match name {
-        "ring" => {
-            let network = RingNetwork::default();
-            Pair::new(name, cores, move || open_ring(&network))?
-        }
-        _ => {
-            let named: Named = name.parse()?;
-            Pair::new(name, cores, move || named.open())?
-        }
+    let pair = if name == "ring" {
+        let network = RingNetwork::default();
+        Pair::new(name, cores, move || open_ring(&network))?
+    } else {
+        let named: Named = name.parse()?;
+        Pair::new(name, cores, move || named.open())?
     };
     Ok(Box::new(pair))
 }
@@ -190,22 +187,4 @@ fn measure(
     }
     progress.finish();
     Ok(figures)
-}
-
-/// One line about a transport that is not here.
-fn absence(finding: &Finding) -> Option<String> {
-    let Status::Missing { reason, .. } = &finding.status else {
-        return None;
-    };
-    let mut line = format!("not compared: {}: {reason}", finding.name);
-    let lacking: Vec<_> = finding
-        .host
-        .iter()
-        .filter(|fact| fact.remedy.is_some())
-        .map(|fact| format!("{}: {}", fact.needs, fact.found))
-        .collect();
-    if !lacking.is_empty() {
-        line += &format!(". This host lacks: {}", lacking.join("; "));
-    }
-    Some(line)
 }

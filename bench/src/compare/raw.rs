@@ -116,7 +116,7 @@ fn request(socket: &TcpStream, case: Case, duration: Duration) -> anyhow::Result
                 allowed = issued;
             }
             if answered == allowed {
-                return meter.sample().context("too few replies to tell anything");
+                return Ok(meter.sample());
             }
         }
         if busy {

@@ -1,10 +1,9 @@
 //! The results as a table for people, up to 100 columns wide.
 
-use std::fmt::Write as _;
-
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 
 use super::results::{Results, Spread};
+use crate::transports::Finding;
 
 const WIDTH: u16 = 100;
 
@@ -36,16 +35,47 @@ pub(super) fn table(results: &Results) -> String {
     table.trim_fmt()
 }
 
-/// What the reader must know: what a ratio is, and which way is better.
+/// What the reader must know: what a ratio is, which way is better, and what the control is.
 pub(super) fn legend(results: &Results, rounds: usize) -> String {
     let control = results.contenders[0];
-    let mut legend = format!(
-        "ratio: to {control} in the same round, median (min..max) of {rounds} rounds; below 1 is \
-         better for\nround trips (us, p50), above 1 is better for rate (k msg/s) and bulk (GB/s). \
-         The control is a hand-\nwritten loop over one socket, unframed and without checksums; "
-    );
-    let _ = write!(legend, "all the others carry msgr2 in crc mode.");
-    legend
+    wrap(&format!(
+        "ratio: to {control} in the same round, the median and the extremes of {rounds} rounds. \
+         Below 1 is better for round trips (p50), above 1 is better for rate and bulk. {control} \
+         is a hand-written loop over one socket, without framing and checksums, which waits in \
+         the same way; all others carry msgr2 in crc mode."
+    ))
+}
+
+/// Why a transport is not in the table.
+pub(super) fn absence(finding: &Finding, reason: &str) -> String {
+    let mut text = format!("not compared: {}: {reason}", finding.name);
+    let lacking = finding.host.iter().filter(|fact| fact.remedy.is_some());
+    let lacking: Vec<_> = lacking
+        .map(|fact| format!("{} ({})", fact.needs, fact.found))
+        .collect();
+    if !lacking.is_empty() {
+        text = format!("{text}; this host has not enough {}", lacking.join(", "));
+    }
+    wrap(&text)
+}
+
+/// Breaks a paragraph into lines; all but the first are indented.
+fn wrap(text: &str) -> String {
+    let mut wrapped = String::new();
+    let mut column = 0;
+    for word in text.split_whitespace() {
+        if column > 0 && column + 1 + word.len() > usize::from(WIDTH) {
+            wrapped.push_str("\n ");
+            column = 1;
+        }
+        if column > 0 {
+            wrapped.push(' ');
+            column += 1;
+        }
+        wrapped.push_str(word);
+        column += word.len();
+    }
+    wrapped
 }
 
 fn right(text: &str) -> Cell {
@@ -64,4 +94,33 @@ fn three_digits(figure: f64) -> String {
         _ => 0,
     };
     format!("{figure:.decimals$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::case::CASES;
+    use super::*;
+    use crate::transports::findings;
+
+    #[test]
+    fn nothing_is_wider_than_a_page() {
+        let rounds = |scale: f64| vec![1.0 * scale, 1234.0 * scale];
+        let figures = CASES.map(|_| vec![rounds(1.0), rounds(0.2), rounds(5.1)]);
+        let results = Results::new(vec!["raw TCP", "posix", "ring"], &CASES, figures.into());
+        let mut text = table(&results) + "\n" + &legend(&results, 2);
+        for finding in findings() {
+            text = text + "\n" + &absence(&finding, "this version of msgr does not have it");
+        }
+        for line in text.lines() {
+            assert!(line.chars().count() <= usize::from(WIDTH), "{line}");
+        }
+        assert!(text.contains("0.20 (0.20..0.20)"), "{text}");
+        assert!(text.contains("618"), "three digits of 617.5: {text}");
+    }
+
+    #[test]
+    fn figures_have_three_digits() {
+        let figures = [0.123, 1.234, 12.34, 123.4, 1234.5].map(three_digits);
+        assert_eq!(figures, ["0.12", "1.23", "12.3", "123", "1234"]);
+    }
 }

@@ -179,7 +179,7 @@ fn library(root: &Path, needs: &'static str, file: &str, package: &str) -> Fact 
     }
 }
 
-/// Source: `HugePages_*` in proc_meminfo(5).
+/// Source: `HugePages_*` in `proc_meminfo(5)`.
 fn hugepages(meminfo: &str) -> Fact {
     let field = |name: &str| {
         let line = meminfo
