@@ -30,6 +30,11 @@ const BLOCK_LEN: usize = 64 << 10;
 /// A segment of which this many bytes are missing is read straight into a run of its own.
 const PLACE_FROM: usize = 128 << 10;
 
+/// After so many messages or payload bytes, what was queued leaves before the turn ends: the peer
+/// can start on them while we go on, and a system call for each such lot is cheap enough.
+const LOT_MESSAGES: usize = 32;
+const LOT_BYTES: usize = 64 << 10;
+
 /// A reactor's connections and their transport.
 pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
@@ -44,6 +49,8 @@ pub(crate) struct Core {
     pub(super) local: VecDeque<(ConnectionId, Message)>,
     pub(super) timers: Timers,
     listeners: Vec<ListenerId>,
+    /// Messages and payload bytes queued since the last transmission.
+    lot: (usize, usize),
     block: BytesMut,
 }
 
@@ -84,6 +91,7 @@ impl Core {
             local: VecDeque::new(),
             timers: Timers::default(),
             listeners: Vec::new(),
+            lot: (0, 0),
             block: BytesMut::new(),
         }
     }
@@ -121,6 +129,7 @@ impl Core {
                     return Err(SendRefusal::Backlog { queued });
                 }
                 wire.protocol.send(message)?;
+                self.lot = (self.lot.0 + 1, self.lot.1 + len);
                 self.touch(id);
             }
             Link::Loopback { seq } => {
@@ -431,11 +440,17 @@ impl Core {
         }
     }
 
+    /// Whether enough is queued to be worth a transmission of its own.
+    pub(super) fn is_lot_full(&self) -> bool {
+        self.lot.0 >= LOT_MESSAGES || self.lot.1 >= LOT_BYTES
+    }
+
     /// Lays out and sends what the touched connections have, as far as there is room.
     pub(super) fn transmit(&mut self, now: Instant) {
         if self.touched.is_empty() {
             return;
         }
+        self.lot = (0, 0);
         let caps = self.transport.caps();
         let mut touched = std::mem::take(&mut self.touched);
         for id in touched.drain(..) {

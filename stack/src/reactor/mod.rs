@@ -230,6 +230,9 @@ impl Reactor {
                     add(&metrics.messages_received, 1);
                     add(&metrics.bytes_received, message.payload_len());
                     self.dispatcher.message(context, message);
+                    if self.core.is_lot_full() {
+                        self.core.transmit(now);
+                    }
                 }
                 Ok(ConnectionEvent::KeepaliveAck(stamp)) => {
                     self.dispatcher.keepalive_ack(context, stamp);
