@@ -115,20 +115,14 @@ pub(crate) fn bytes_wait_for_a_late_reader<N: Network>() {
 
 pub(crate) fn nothing_leaves_before_the_flush<N: Network>() {
     let (mut pair, client, server) = Pair::<N>::connected();
-    // Another connection, to show that time passes and polling goes on.
-    let address = pair.server.local(server);
-    let (other_client, other_server) = pair.connect(address);
-
     let mut queue = TxQueue::from([Bytes::from_static(b"later")]);
     pair.client.send(client, &mut queue).expect("it is up");
-    for _ in 0..10 {
-        pair.server.give(other_server, &b"tick"[..]);
+    for ticks in 1..=10 {
+        // Bytes the other way, to show that time passes and this very connection is looked at.
+        pair.server.give(server, &b"tick"[..]);
         pair.server.pump();
-        let before = pair.client.received(other_client);
         // Not step(): that would flush the client.
-        pair.run_until_without_pumping("ticked", |pair| {
-            pair.client.received(other_client) == before + 4
-        });
+        pair.run_until_without_pumping("ticked", |pair| pair.client.received(client) == 4 * ticks);
     }
     assert_eq!(pair.server.received(server), 0);
     pair.client.transport.flush();
@@ -227,31 +221,41 @@ pub(crate) fn a_chatty_connection_starves_nobody<N: Network>() {
 }
 
 pub(crate) fn whoever_sleeps_is_woken<N: Network>() {
-    let (mut pair, client, server) = Pair::<N>::connected();
-    chat(&mut pair, client, server);
-    let before = pair.server.received(server);
-    pair.settle();
-    let at_rest = matches!(pair.server.transport.park(), Park::Busy);
-    pair.server.transport.unpark();
-    assert!(!at_rest, "nothing is due, so sleeping is safe");
+    for long_at_rest in [false, true] {
+        let (mut pair, client, server) = Pair::<N>::connected();
+        chat(&mut pair, client, server);
+        if long_at_rest {
+            pair.settle();
+            assert!(
+                !sleep(&mut pair.server.transport).is_zero(),
+                "nothing is due"
+            );
+        }
+        let before = pair.server.received(server);
+        pair.client.give(client, &b"wake up"[..]);
+        // Only the client is polled, as if the server slept.
+        pair.run_until("woken", |pair| {
+            let now = pair.network.tick();
+            pair.client.pump();
+            pair.client.poll(now);
+            sleep(&mut pair.server.transport) < Duration::from_secs(1)
+        });
+        pair.run_until("received", |pair| {
+            pair.server.received(server) == before + 7
+        });
+    }
+}
 
-    pair.client.give(client, &b"wake up"[..]);
-    // Only the client is polled, as if the server slept.
-    pair.run_until("woken", |pair| {
-        let now = pair.network.tick();
-        pair.client.pump();
-        pair.client.poll(now);
-        let woken = match pair.server.transport.park() {
-            Park::Busy => true,
-            Park::Fd(fd) => is_readable(fd),
-            Park::Nap(longest) => longest < Duration::from_secs(1),
-        };
-        pair.server.transport.unpark();
-        woken
-    });
-    pair.run_until("received", |pair| {
-        pair.server.received(server) == before + 7
-    });
+/// How long a caller who goes to sleep now will sleep.
+fn sleep(transport: &mut impl Transport) -> Duration {
+    let longest = match transport.park() {
+        Park::Busy => Duration::ZERO,
+        Park::Fd(fd) if is_readable(fd) => Duration::ZERO,
+        Park::Fd(_) => Duration::MAX,
+        Park::Nap(longest) => longest,
+    };
+    transport.unpark();
+    longest
 }
 
 fn is_readable(fd: BorrowedFd<'_>) -> bool {
