@@ -118,7 +118,7 @@ impl Alone {
     }
 
     fn run_until(&mut self, mut done: impl FnMut(&mut Self) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while !done(self) {
             let now = Instant::now();
             assert!(now < deadline, "never done");
@@ -403,7 +403,7 @@ fn a_busily_polled_connection_is_told_when_it_can_write_again() {
         // The peer never falls silent: there is always a reason to go on polling.
         let _ = peer.write(b"go on");
         alone.slices.clear();
-        let _ = peer.by_ref().take(1 << 20).read_to_end(&mut received);
+        let _ = Read::take(&peer, 1 << 20).read_to_end(&mut received);
         received.len() == sent.len()
     });
     assert!(received == sent, "altered or reordered");

@@ -104,7 +104,7 @@ pub(crate) trait Network {
 }
 
 /// How long, in the network's time, anything may take before a test fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// So many steps in a row without anything done mean that nothing more will happen: a network's
 /// tick must be long enough for that.
