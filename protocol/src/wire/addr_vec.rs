@@ -114,6 +114,10 @@ impl FromStr for EntityAddrVec {
         match list {
             // An IPv6 address without a type begins with a bracket too, but does not end with one.
             Some("") => Ok(Self::default()),
+            // No peer would read so many.
+            Some(list) if list.split(',').count() > MAX_ADDRS => {
+                Err(ParseAddrError(text.to_owned()))
+            }
             Some(list) => list.split(',').map(str::parse).collect(),
             None => text.parse().map(|addr: EntityAddr| addr.into()),
         }
