@@ -217,9 +217,7 @@ impl Connection {
                 return Err(PeerMisbehaved::UnexpectedFrame(head.tag).into());
             }
             if head.tag == Tag::Message {
-                let message = self
-                    .messages
-                    .receive(head.aborted, self.reader.segments())?;
+                let message = self.messages.receive(head.aborted, &mut self.reader)?;
                 if let Some(message) = message {
                     return Ok(Some(Event::Message(message)));
                 }
@@ -238,8 +236,7 @@ impl Connection {
         if aborted {
             return Err(PeerMisbehaved::AbortedFrame(tag).into());
         }
-        let segment = std::mem::take(&mut self.reader.segments()[0]);
-        let payload = segment.contiguous();
+        let payload = self.reader.take_first();
         if self.state == State::Ready {
             return self.established_frame(tag, &payload);
         }

@@ -4,9 +4,8 @@ use std::collections::VecDeque;
 
 use super::{Connection, Event, decode};
 use crate::error::{ApiMisuse, Cause, Malformed, PeerMisbehaved};
-use crate::frame::{FrameWriter, Layout, Limits, MAX_SEGMENTS};
-use crate::message::{HEADER_LEN, Header, Message};
-use crate::payload::Payload;
+use crate::frame::{FrameReader, FrameWriter, Layout, Limits};
+use crate::message::{Header, Message};
 use crate::wire::{Ack, Keepalive2, Keepalive2Ack, Tag};
 
 /// Messages to send, and how far both directions have come.
@@ -61,14 +60,14 @@ impl Messages {
         Some(writer.frame(layout, Tag::Message, &message.header.encode(), payloads))
     }
 
-    /// Takes a message out of the segments of its frame.
+    /// Takes a message out of the reader that has a whole frame of it.
     pub(super) fn receive(
         &mut self,
         aborted: bool,
-        segments: &mut [Payload; MAX_SEGMENTS],
+        reader: &mut FrameReader,
     ) -> Result<Option<Message>, Cause> {
-        let [first, front, middle, data] = segments.each_mut().map(std::mem::take);
-        let header = header(&first)?;
+        let header = header(reader.first())?;
+        let [front, middle, data] = reader.rest().each_mut().map(std::mem::take);
         if header.seq <= self.in_seq {
             // Sent again by a peer that did not know it had arrived.
             return Ok(None);
@@ -92,11 +91,10 @@ impl Messages {
 }
 
 /// Parses a message's first segment; later versions may append to it.
-fn header(segment: &Payload) -> Result<Header, Malformed> {
-    let bytes = segment.contiguous();
-    let wire = bytes
-        .first_chunk::<HEADER_LEN>()
-        .ok_or(Malformed::HeaderLength(bytes.len()))?;
+fn header(segment: &[u8]) -> Result<Header, Malformed> {
+    let wire = segment
+        .first_chunk()
+        .ok_or(Malformed::HeaderLength(segment.len()))?;
     Ok(Header::decode(wire))
 }
 

@@ -7,7 +7,8 @@ use bytes::{Buf, Bytes};
 
 use super::preamble::SegmentDescriptor;
 use super::{
-    FrameError, Layout, Limits, MAX_EPILOGUE_LEN, MAX_SEGMENTS, Preamble, Revision, late_status,
+    FrameError, Layout, Limits, MAX_EPILOGUE_LEN, MAX_SEGMENTS, PREAMBLE_LEN, Preamble, Revision,
+    late_status,
 };
 use crate::crc;
 use crate::payload::Payload;
@@ -18,7 +19,8 @@ use crate::wire::Tag;
 pub struct Frame {
     /// The frame's type.
     pub tag: Tag,
-    /// Its segments; those it does not have are empty.
+    /// Its segments; those it does not have are empty. All but the first are slices of what was
+    /// received.
     pub segments: [Payload; MAX_SEGMENTS],
     /// The sender gave up in the middle: what follows the first segment is filler.
     pub aborted: bool,
@@ -43,7 +45,12 @@ pub struct FrameReader {
     stage: Stage,
     /// Of the frame being read.
     preamble: Preamble,
-    segments: [Payload; MAX_SEGMENTS],
+    /// A preamble's bytes, and what they say: most frames look like the one before.
+    preamble_wire: [u8; PREAMBLE_LEN],
+    /// A control frame's payload or a message's header: small, and read by ourselves.
+    first: Vec<u8>,
+    /// What the application gets, never copied.
+    rest: [Payload; MAX_SEGMENTS - 1],
     crcs: [u32; MAX_SEGMENTS],
 }
 
@@ -61,13 +68,17 @@ enum Stage {
 impl FrameReader {
     /// A reader at the start of a stream.
     pub fn new(layout: Layout, limits: Limits) -> Self {
+        // Any preamble will do, as long as it and its bytes say the same.
+        let preamble = Preamble::new(Tag::Wait, [SegmentDescriptor::default(); MAX_SEGMENTS]);
         Self {
             layout,
             limits,
             input: Input::default(),
             stage: Stage::Preamble,
-            preamble: Preamble::new(Tag::Wait, [SegmentDescriptor::default(); MAX_SEGMENTS]),
-            segments: Default::default(),
+            preamble,
+            preamble_wire: preamble.encode(),
+            first: Vec::new(),
+            rest: Default::default(),
             crcs: [crc::SEGMENT; MAX_SEGMENTS],
         }
     }
@@ -121,14 +132,30 @@ impl FrameReader {
         let head = self.next_head()?;
         Ok(head.map(|Head { tag, aborted }| Frame {
             tag,
-            segments: mem::take(&mut self.segments),
+            segments: self.take_segments(),
             aborted,
         }))
     }
 
-    /// The segments of the frame whose head was returned last, to be taken before the next.
-    pub(crate) fn segments(&mut self) -> &mut [Payload; MAX_SEGMENTS] {
-        &mut self.segments
+    fn take_segments(&mut self) -> [Payload; MAX_SEGMENTS] {
+        let first = Bytes::copy_from_slice(&self.first).into();
+        let [front, middle, data] = mem::take(&mut self.rest);
+        [first, front, middle, data]
+    }
+
+    /// The first segment of the frame whose head was returned last.
+    pub(crate) fn first(&self) -> &[u8] {
+        &self.first
+    }
+
+    /// The same, to keep.
+    pub(crate) fn take_first(&mut self) -> Vec<u8> {
+        mem::take(&mut self.first)
+    }
+
+    /// The other segments of that frame, to be taken before the next.
+    pub(crate) fn rest(&mut self) -> &mut [Payload; MAX_SEGMENTS - 1] {
+        &mut self.rest
     }
 
     /// As [`next_frame`](Self::next_frame), but leaves the segments where they are: a frame is
@@ -141,7 +168,11 @@ impl FrameReader {
                     let Some(wire) = self.input.take_array() else {
                         return Ok(None);
                     };
-                    self.preamble = Preamble::decode(&wire, &self.limits)?;
+                    if wire != self.preamble_wire {
+                        self.preamble = Preamble::decode(&wire, &self.limits)?;
+                        self.preamble_wire = wire;
+                    }
+                    self.first.clear();
                     self.crcs = [crc::SEGMENT; MAX_SEGMENTS];
                     self.stage = Stage::Segment(0);
                 }
@@ -180,21 +211,39 @@ impl FrameReader {
     }
 
     fn segment_missing(&self, segment: usize) -> usize {
-        self.preamble.segments()[segment].len as usize - self.segments[segment].len()
+        let received = match segment {
+            0 => self.first.len(),
+            _ => self.rest[segment - 1].len(),
+        };
+        self.preamble.segments()[segment].len as usize - received
     }
 
     /// Collects what has come of a segment; returns whether that is all of it.
     fn receive_segment(&mut self, segment: usize) -> bool {
         let mut missing = self.segment_missing(segment);
         while missing > 0 {
-            let Some(slice) = self.input.take_slice(missing) else {
-                return false;
+            let sum = |crc: &mut u32, bytes: &[u8]| {
+                if self.layout.data_crc {
+                    *crc = crc::crc32c(*crc, bytes);
+                }
             };
-            missing -= slice.len();
-            if self.layout.data_crc {
-                self.crcs[segment] = crc::crc32c(self.crcs[segment], &slice);
+            if segment == 0 {
+                let Some(bytes) = self.input.front(missing) else {
+                    return false;
+                };
+                let len = bytes.len();
+                sum(&mut self.crcs[0], bytes);
+                self.first.extend_from_slice(bytes);
+                self.input.advance(len);
+                missing -= len;
+            } else {
+                let Some(slice) = self.input.take_slice(missing) else {
+                    return false;
+                };
+                sum(&mut self.crcs[segment], &slice);
+                missing -= slice.len();
+                self.rest[segment - 1].push(slice);
             }
-            self.segments[segment].push(slice);
         }
         true
     }
@@ -261,6 +310,23 @@ impl Input {
         }
     }
 
+    /// Up to `most` bytes that lie in one run, without taking them.
+    fn front(&self, most: usize) -> Option<&[u8]> {
+        let front = self.slices.front()?;
+        Some(&front[..front.len().min(most)])
+    }
+
+    /// Takes bytes off the first run, which has as many.
+    fn advance(&mut self, n: usize) {
+        self.len -= n;
+        if let Some(front) = self.slices.front_mut() {
+            front.advance(n);
+            if front.is_empty() {
+                self.slices.pop_front();
+            }
+        }
+    }
+
     /// Up to `most` bytes that lie in one run.
     fn take_slice(&mut self, most: usize) -> Option<Bytes> {
         let front = self.slices.front_mut()?;
@@ -276,12 +342,12 @@ impl Input {
     /// The next `N` bytes, or nothing if there are not enough.
     #[inline]
     fn take_array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        if let Some(front) = self.slices.front_mut()
-            && front.len() > N
+        if let Some(array) = self
+            .slices
+            .front()
+            .and_then(|front| front.first_chunk().copied())
         {
-            let array = *front.first_chunk()?;
-            front.advance(N);
-            self.len -= N;
+            self.advance(N);
             return Some(array);
         }
         let mut array = [0; N];
@@ -293,20 +359,15 @@ impl Input {
         if self.len < buffer.len() {
             return false;
         }
-        self.len -= buffer.len();
         let mut filled = 0;
         while filled < buffer.len() {
-            let Some(front) = self.slices.front_mut() else {
+            let Some(front) = self.slices.front() else {
                 break;
             };
             let n = front.len().min(buffer.len() - filled);
             buffer[filled..filled + n].copy_from_slice(&front[..n]);
             filled += n;
-            if n == front.len() {
-                self.slices.pop_front();
-            } else {
-                front.advance(n);
-            }
+            self.advance(n);
         }
         true
     }

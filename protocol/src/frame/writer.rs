@@ -159,14 +159,15 @@ impl<'a> FrameWriter<'a> {
             return;
         }
         self.make_room(MAX_EPILOGUE_LEN);
-        self.block.put_u8(late_status::complete(revision));
         let first = match revision {
             Revision::Rev0 => 0,
             Revision::Rev1 => 1,
         };
-        crcs[first..]
-            .iter()
-            .for_each(|crc| self.block.put_u32_le(*crc));
+        let mut wire = [late_status::complete(revision); MAX_EPILOGUE_LEN];
+        for (slot, crc) in wire[1..].as_chunks_mut().0.iter_mut().zip(&crcs[first..]) {
+            *slot = crc.to_le_bytes();
+        }
+        self.block.put_slice(&wire[..revision.epilogue_len(count)]);
     }
 
     fn make_room(&mut self, len: usize) {
