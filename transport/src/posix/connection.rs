@@ -61,6 +61,8 @@ pub(super) enum Phase {
 /// What one attempt to receive brought.
 pub(super) enum Received {
     Bytes(Bytes),
+    /// Some of what is to fill the placed buffer.
+    Part,
     Nothing,
     End(CloseReason),
 }
@@ -149,7 +151,7 @@ impl Connection {
 
     /// Whether reading tells everything there is to know.
     pub(super) fn needs_no_watch(&self) -> bool {
-        self.phase == Phase::Open && self.writable
+        self.phase == Phase::Open && self.receiving && self.writable
     }
 
     fn may_receive(&self) -> bool {
@@ -289,7 +291,7 @@ impl Connection {
                 if self.placed.is_none() {
                     Received::Bytes(block.split().freeze())
                 } else if received < wanted {
-                    Received::Nothing
+                    Received::Part
                 } else {
                     Received::Bytes(self.placed.take().unwrap_or_default().freeze())
                 }

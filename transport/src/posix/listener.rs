@@ -24,8 +24,8 @@ pub(super) enum Accept {
     Nobody,
     /// Whoever waited has gone.
     Gone,
-    /// No descriptor or memory is left; the waiting connection stays where it is.
-    Exhausted(Errno),
+    /// No descriptor or memory is left, or worse; whoever waits stays where it is.
+    Failed(Errno),
 }
 
 impl Listener {
@@ -71,11 +71,29 @@ impl Listener {
                 }
             }
             Err(Errno::AGAIN) => Accept::Nobody,
-            Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
-                Accept::Exhausted(errno)
-            }
-            // accept(2): errors of the new connection itself come up here and mean "try again".
-            Err(_) => Accept::Gone,
+            // accept(2): the new connection's own errors come up here and mean "try again".
+            Err(Errno::CONNABORTED | Errno::INTR | Errno::PERM | Errno::PROTO) => Accept::Gone,
+            Err(errno) => Accept::Failed(errno),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ConnectOptions;
+    use crate::posix::connection::Connection;
+
+    #[test]
+    fn both_ends_send_small_segments_at_once() {
+        let (at, mut cost) = (SocketAddr::from(([127, 0, 0, 1], 0)), Cost::default());
+        let (listener, at) = Listener::open(at, &ListenOptions::default(), &mut cost).unwrap();
+        let ours = Connection::connect(at, &ConnectOptions::default(), &mut cost).unwrap();
+        // On loopback the connection is there as soon as it is asked for.
+        let Accept::Connection(theirs, ..) = listener.accept(&mut cost) else {
+            panic!("nobody connects");
+        };
+        assert_eq!(sockopt::tcp_nodelay(&ours.socket), Ok(true));
+        assert_eq!(sockopt::tcp_nodelay(&theirs), Ok(true));
     }
 }

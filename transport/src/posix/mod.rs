@@ -40,8 +40,9 @@ const ACCEPTS: usize = 64;
 const COPY_BELOW: usize = 4 << 10;
 /// How long a closed connection may take to get rid of its last bytes.
 const LINGER: Duration = Duration::from_secs(5);
-/// How long to leave connections waiting after the process has run out of descriptors.
+/// How long to leave connections waiting after accepting has failed, for want of descriptors say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 /// TCP over the operating system's sockets.
 pub struct Posix {
     epoll: Epoll,
@@ -135,7 +136,8 @@ impl Posix {
     }
 
     /// Finds out what has happened: by epoll, or by reading from the connection being polled.
-    fn look(&mut self, events: &mut Vec<Event>) {
+    /// Whether the latter brought anything.
+    fn look(&mut self, events: &mut Vec<Event>) -> bool {
         if let Some(id) = self.polled
             && self.work.is_empty()
             && self.busy.may_skip_epoll()
@@ -163,6 +165,7 @@ impl Posix {
                 }
             }
         });
+        false
     }
 
     /// Accepts some of the connections that wait.
@@ -177,6 +180,7 @@ impl Posix {
             };
             if let Err(errno) = self.accept_from(listener, events) {
                 tracing::warn!(%errno, "cannot accept connections for a while");
+                self.accepting.push_back(listener);
                 self.accept_again = Some(now + ACCEPT_PAUSE);
                 break;
             }
@@ -203,10 +207,7 @@ impl Posix {
                     listener.ready = false;
                     return Ok(());
                 }
-                Accept::Exhausted(errno) => {
-                    self.accepting.push_back(id);
-                    return Err(errno);
-                }
+                Accept::Failed(errno) => return Err(errno),
             }
         }
         self.accepting.push_back(id);
@@ -214,14 +215,15 @@ impl Posix {
     }
 
     /// Does for one connection what can be done now, and lists it again if that is not all.
-    fn serve(&mut self, id: ConnId, events: &mut Vec<Event>) {
+    /// Whether it has received anything.
+    fn serve(&mut self, id: ConnId, events: &mut Vec<Event>) -> bool {
         let Some(conn) = self.conns.get_mut(id) else {
-            return;
+            return false;
         };
         conn.listed = false;
         if conn.phase == Phase::Connecting {
             match conn.establish(&mut self.cost) {
-                Ok(None) => return,
+                Ok(None) => return false,
                 Ok(Some(local)) => events.push(Event::Connected { conn: id, local }),
                 Err(reason) => return self.end(id, reason, events),
             }
@@ -235,25 +237,30 @@ impl Posix {
             let used_up = std::mem::replace(&mut self.block, self.pool.take(BLOCK));
             self.pool.give(used_up, BLOCK);
         }
-        match conn.receive(&mut self.block, &mut self.cost) {
+        let received = conn.receive(&mut self.block, &mut self.cost);
+        let any = !matches!(received, Received::Nothing);
+        if any {
+            self.busy.received(id);
+        }
+        match received {
             Received::Bytes(bytes) if conn.phase == Phase::Open => {
                 events.push(Event::Data { conn: id, bytes });
-                self.busy.received(id);
             }
-            Received::Bytes(_) | Received::Nothing => {}
+            Received::Bytes(_) | Received::Part | Received::Nothing => {}
             Received::End(reason) => return self.end(id, reason, events),
         }
         if conn.has_work() {
             list(&mut self.work, id, conn);
         }
+        any
     }
 
-    fn end(&mut self, id: ConnId, reason: CloseReason, events: &mut Vec<Event>) {
+    fn end(&mut self, id: ConnId, reason: CloseReason, events: &mut Vec<Event>) -> bool {
         if self.owned(id).is_some() {
             events.push(Event::Closed { conn: id, reason });
         }
         self.cost.system_calls += 1;
-        self.conns.remove(id);
+        self.conns.remove(id).is_some()
     }
 
     /// Drops connections that have lingered long enough. Whether there were any.
@@ -344,7 +351,7 @@ impl Transport for Posix {
         let before = events.len();
         let mut done = self.expire(now);
         self.follow(self.busy.suggestion());
-        self.look(events);
+        done |= self.look(events);
         self.accept(now, events);
         done |= !self.work.is_empty();
         for _ in 0..self.work.len() {

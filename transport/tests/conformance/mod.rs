@@ -356,6 +356,11 @@ impl<T: Transport> Node<T> {
         self.conns[&conn].phase == Phase::Up
     }
 
+    /// Whether the connection was ever up.
+    pub(crate) fn was_up(&self, conn: ConnId) -> bool {
+        self.conns[&conn].local.is_some()
+    }
+
     /// Why the connection ended, if the transport has ended it.
     pub(crate) fn closed(&self, conn: ConnId) -> Option<CloseReason> {
         match &self.conns[&conn].phase {

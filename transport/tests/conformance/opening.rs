@@ -109,6 +109,7 @@ pub(crate) fn nobody_there_is_refused<N: Network>() {
     let conn = pair.client.connect(address, None).expect("it starts");
     pair.run_until("closed", |pair| pair.client.closed(conn).is_some());
     assert_eq!(pair.client.closed(conn), Some(CloseReason::Refused));
+    assert!(!pair.client.was_up(conn), "first connected, then refused");
 }
 
 pub(crate) fn unlistening_keeps_what_was_accepted<N: Network>() {
