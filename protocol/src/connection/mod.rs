@@ -35,7 +35,7 @@ pub use state::State;
 const CONTROL_BACKLOG: usize = 1 << 20;
 
 /// What [`Connection::poll`] has to tell.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(clippy::large_enum_variant)] // Messages are the rule; boxing them would allocate.
 pub enum Event {
     /// The handshake is complete: [`Connection::peer`] is known and messages flow.
