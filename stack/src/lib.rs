@@ -21,7 +21,7 @@ pub use connection::{Connection, ConnectionId, SendError, SendRefusal};
 pub use dispatcher::{Context, Dispatcher};
 pub use error::{BindError, ConnectError, Fault, FaultCause};
 pub use messenger::Messenger;
-pub use metrics::{Metrics, Totals};
+pub use metrics::Totals;
 pub use reactor::Reactor;
 pub use settings::{Settings, Timeouts};
 

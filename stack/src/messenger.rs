@@ -17,23 +17,24 @@ use crate::metrics::{Metrics, Totals};
 use crate::reactor::Reactor;
 use crate::settings::Settings;
 
-/// What a messenger's reactors share. Nothing in it is touched for every message but `metrics`.
+/// What a messenger's reactors share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) registry: Registry,
-    pub(crate) metrics: Metrics,
+    /// One for each reactor.
+    pub(crate) metrics: Box<[Metrics]>,
     /// The last place given out in the messenger's sequence of connections.
     pub(crate) global_seq: AtomicU64,
 }
 
 impl Shared {
-    fn new(settings: Settings) -> Arc<Self> {
+    fn new(settings: Settings, reactors: usize) -> Arc<Self> {
         let registry = Registry::default();
         Arc::new(Self {
             settings,
             registry,
-            metrics: Metrics::default(),
+            metrics: (0..reactors).map(|_| Metrics::default()).collect(),
             global_seq: 0.into(),
         })
     }
@@ -99,7 +100,7 @@ impl Messenger {
                 Ok(transport) => {
                     // `start` waits for this.
                     let _ = started.send(Ok(()));
-                    Reactor::new(shared, inbox, transport, dispatcher).run(number);
+                    Reactor::new(shared, number, inbox, transport, dispatcher).run(number);
                 }
                 Err(error) => {
                     let _ = started.send(Err(error));
@@ -138,14 +139,14 @@ impl Messenger {
             Arc::clone(&messenger.shared),
             Arc::clone(&messenger.inboxes[0]),
         );
-        let reactor = Reactor::new(shared, inbox, transport, Box::new(dispatcher));
+        let reactor = Reactor::new(shared, 0, inbox, transport, Box::new(dispatcher));
         Ok((messenger, reactor))
     }
 
     fn new(settings: Settings, reactors: usize) -> Result<Self, OpenError> {
         let inboxes: Result<_, _> = (0..reactors).map(|_| Inbox::new(settings.inbox)).collect();
         Ok(Self {
-            shared: Shared::new(settings),
+            shared: Shared::new(settings, reactors),
             inboxes: inboxes.map_err(not_started)?,
             threads: Arc::default(),
             next: Arc::default(),
@@ -201,7 +202,7 @@ impl Messenger {
 
     /// What the messenger has done so far.
     pub fn totals(&self) -> Totals {
-        self.shared.metrics.totals()
+        self.shared.metrics.iter().map(Metrics::totals).sum()
     }
 
     /// Stops listening, sends what is queued, ends all connections and waits for the reactors, at

@@ -1,12 +1,13 @@
-//! [`Metrics`]: what a messenger has done, readable from any thread while it runs.
+//! [`Totals`]: what a messenger has done, readable from any thread while it runs.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! metrics {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// Live counters; each reactor adds to them without a lock.
+        /// Live counters of one reactor, which alone writes to them.
         #[derive(Debug, Default)]
-        pub struct Metrics {
+        #[repr(align(128))] // No two reactors write to the same cache line.
+        pub(crate) struct Metrics {
             $($(#[$doc])* pub(crate) $name: AtomicU64,)*
         }
 
@@ -18,8 +19,14 @@ macro_rules! metrics {
 
         impl Metrics {
             /// The counters now.
-            pub fn totals(&self) -> Totals {
+            pub(crate) fn totals(&self) -> Totals {
                 Totals { $($name: self.$name.load(Ordering::Relaxed),)* }
+            }
+        }
+
+        impl std::iter::Sum for Totals {
+            fn sum<I: Iterator<Item = Self>>(totals: I) -> Self {
+                totals.fold(Self::default(), |sum, one| Self { $($name: sum.$name + one.$name,)* })
             }
         }
     };
@@ -44,7 +51,10 @@ metrics! {
     failed_handshakes,
 }
 
-/// Adds to a counter that only one thread at a time writes to.
+/// Adds to a counter of the calling reactor: with one writer, no read-modify-write is needed.
 pub(crate) fn add(counter: &AtomicU64, n: usize) {
-    counter.fetch_add(n as u64, Ordering::Relaxed);
+    counter.store(
+        counter.load(Ordering::Relaxed) + n as u64,
+        Ordering::Relaxed,
+    );
 }

@@ -22,7 +22,7 @@ use crate::connection::{Connection, ConnectionId, SendRefusal};
 use crate::error::{BindError, Fault, FaultCause};
 use crate::inbox::Inbox;
 use crate::messenger::Shared;
-use crate::metrics::add;
+use crate::metrics::{Metrics, add};
 use crate::settings::Settings;
 
 /// A block to lay frames out in: what one turn of a busy connection fills.
@@ -38,6 +38,8 @@ const LOT_BYTES: usize = 64 << 10;
 /// A reactor's connections and their transport.
 pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
+    /// Which of the messenger's reactors this is.
+    number: usize,
     /// Where the handles of accepted connections lead.
     inbox: Arc<Inbox>,
     pub(super) transport: Box<dyn Transport>,
@@ -76,12 +78,14 @@ impl Blocks for PoolBlocks<'_> {
 impl Core {
     pub(super) fn new(
         shared: Arc<Shared>,
+        number: usize,
         inbox: Arc<Inbox>,
         transport: Box<dyn Transport>,
     ) -> Self {
         let config = Arc::new(shared.settings.protocol.clone());
         Self {
             shared,
+            number,
             inbox,
             transport,
             config,
@@ -94,6 +98,10 @@ impl Core {
             lot: (0, 0),
             block: BytesMut::new(),
         }
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.shared.metrics[self.number]
     }
 
     pub(super) fn settings(&self) -> &Settings {
@@ -138,8 +146,8 @@ impl Core {
                 self.local.push_back((id, message));
             }
         }
-        add(&self.shared.metrics.messages_sent, 1);
-        add(&self.shared.metrics.bytes_sent, len);
+        add(&self.metrics().messages_sent, 1);
+        add(&self.metrics().bytes_sent, len);
         Ok(())
     }
 
@@ -312,7 +320,7 @@ impl Core {
         // What was laid out before may tell the peer why.
         let Entry { handle, link } = self.remove(id, Close::Drain)?;
         let Link::Wire(wire) = link else { return None };
-        let metrics = &self.shared.metrics;
+        let metrics = &self.metrics();
         let ready = wire.stage == Stage::Ready;
         add(
             if ready {
@@ -388,7 +396,7 @@ impl Core {
         self.handle(id)
             .into_iter()
             .for_each(|handle| handle.set_ready(Some(peer.clone())));
-        let metrics = &self.shared.metrics;
+        let metrics = &self.metrics();
         add(
             if ours {
                 &metrics.connected

@@ -48,12 +48,13 @@ impl std::fmt::Debug for Reactor {
 impl Reactor {
     pub(crate) fn new(
         shared: Arc<Shared>,
+        number: usize,
         inbox: Arc<Inbox>,
         transport: Box<dyn Transport>,
         dispatcher: Box<dyn Dispatcher>,
     ) -> Self {
         Self {
-            core: Core::new(shared, Arc::clone(&inbox), transport),
+            core: Core::new(shared, number, Arc::clone(&inbox), transport),
             inbox,
             dispatcher,
             events: Vec::new(),
@@ -226,7 +227,7 @@ impl Reactor {
             };
             match polled {
                 Ok(ConnectionEvent::Message(message)) => {
-                    let metrics = &context.core.shared.metrics;
+                    let metrics = context.core.metrics();
                     add(&metrics.messages_received, 1);
                     add(&metrics.bytes_received, message.payload_len());
                     self.dispatcher.message(context, message);
