@@ -76,7 +76,12 @@ impl Inbox {
     }
 
     pub(crate) fn pop(&self) -> Option<Command> {
-        self.commands.pop()
+        // Looking is cheaper than a pop in vain, and most turns find nothing.
+        if self.commands.is_empty() {
+            None
+        } else {
+            self.commands.pop()
+        }
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -1,6 +1,7 @@
 //! An established connection: messages both ways, and signs of life.
 
 use std::collections::VecDeque;
+use std::mem;
 
 use super::{Connection, Event, decode};
 use crate::error::{ApiMisuse, Cause, Malformed, PeerMisbehaved};
@@ -61,13 +62,20 @@ impl Messages {
     }
 
     /// Takes a message out of the reader that has a whole frame of it.
+    #[inline]
     pub(super) fn receive(
         &mut self,
         aborted: bool,
         reader: &mut FrameReader,
     ) -> Result<Option<Message>, Cause> {
         let header = header(reader.first())?;
-        let [front, middle, data] = reader.rest().each_mut().map(std::mem::take);
+        let [front, middle, data] = reader.rest();
+        let message = Message {
+            header,
+            front: mem::take(front),
+            middle: mem::take(middle),
+            data: mem::take(data),
+        };
         if header.seq <= self.in_seq {
             // Sent again by a peer that did not know it had arrived.
             return Ok(None);
@@ -81,12 +89,7 @@ impl Messages {
         }
         self.in_seq = header.seq;
         // The sender took an aborted message back; its number stays used.
-        Ok((!aborted).then_some(Message {
-            header,
-            front,
-            middle,
-            data,
-        }))
+        Ok(if aborted { None } else { Some(message) })
     }
 }
 
