@@ -18,6 +18,10 @@ impl FromStr for Mode {
     type Err = UnknownMode;
 
     fn from_str(text: &str) -> Result<Self, UnknownMode> {
-        if text == "crc" { Ok(Self::Crc) } else { Err(UnknownMode(text.to_owned())) }
+        if text == "crc" {
+            Ok(Self::Crc)
+        } else {
+            Err(UnknownMode(text.to_owned()))
+        }
     }
 }
