@@ -243,6 +243,7 @@ impl Driver<'_> {
         self.connection.keepalive(stamp);
         if self.connection.state() == State::Ready {
             self.output.keepalives.push_back(stamp);
+            self.expected.keepalive();
         }
     }
 

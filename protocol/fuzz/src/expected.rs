@@ -12,8 +12,8 @@ use super::script::Template;
 
 /// The bytes of answers that a peer may leave unread before it is given up.
 const MAX_UNREAD: usize = 1 << 20;
-/// The most bytes of other control frames that a script can make wait at the same time.
-const OTHER_CONTROL: usize = 128 << 10;
+/// More than one side's banner and handshake, with the refusals that are limited, in bytes.
+const HANDSHAKE: usize = 4 << 10;
 
 /// The states in which a frame may leave a connection that goes on; none if it must not come.
 pub(super) type Legal = fn(State, Tag) -> &'static [State];
@@ -24,7 +24,7 @@ pub(super) struct Outcome {
     pub(super) state: State,
     pub(super) ready: bool,
     last_seq: u64,
-    /// Answers and refusals that were not transmitted, in bytes.
+    /// Answers, refusals and our own keepalives that were not transmitted, in bytes.
     unread: usize,
     /// What has been told since the last agreement.
     pub(super) messages: Vec<Message>,
@@ -102,6 +102,13 @@ impl<'a> Expected<'a> {
         }
     }
 
+    /// A keepalive of our own waits to be transmitted.
+    pub(super) fn keepalive(&mut self) {
+        for outcome in &mut self.outcomes {
+            outcome.unread += layout::control_len(self.layout, 8);
+        }
+    }
+
     /// Everything was transmitted, but for messages.
     pub(super) fn transmitted(&mut self) {
         for outcome in &mut self.outcomes {
@@ -149,7 +156,7 @@ impl<'a> Expected<'a> {
 
     /// One more way, and that the peer was given up because it does not read.
     fn add(&mut self, mut outcome: Outcome) {
-        if outcome.unread + OTHER_CONTROL > MAX_UNREAD && outcome.state != State::Closed {
+        if outcome.unread + HANDSHAKE > MAX_UNREAD && outcome.state != State::Closed {
             if outcome.unread <= MAX_UNREAD {
                 self.outcomes.push(outcome.clone());
             }

@@ -164,5 +164,5 @@ pub(super) fn transmit(connection: &mut Connection, budget: usize) -> Vec<u8> {
     connection.transmit(&mut writer, budget);
     assert!(block.is_empty(), "laid out and not handed over");
     assert!(wants || queue.is_empty());
-    queue.into_iter().flatten().collect()
+    queue.make_contiguous().concat()
 }
