@@ -9,12 +9,10 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use msgr_protocol::{
-    self as protocol, Blocks, Config, ConnectionError, EntityAddr, EntityType, FrameWriter,
-    Message, Peer, State, Timestamp,
+    self as protocol, Config, ConnectionError, EntityAddr, EntityType, Message, Peer, State,
+    Timestamp,
 };
-use msgr_transport::{
-    BufferPool, Close, ConnId, ConnectOptions, ListenOptions, ListenerId, Slots, Transport,
-};
+use msgr_transport::{Close, ConnId, ConnectOptions, ListenOptions, ListenerId, Slots, Transport};
 
 use super::entry::{Entry, Link, Stage, Wire};
 use super::timers::Timers;
@@ -25,15 +23,8 @@ use crate::messenger::Shared;
 use crate::metrics::{Metrics, add};
 use crate::settings::Settings;
 
-/// A block to lay frames out in: what one turn of a busy connection fills.
-const BLOCK_LEN: usize = 64 << 10;
 /// A segment of which this many bytes are missing is read straight into a run of its own.
 const PLACE_FROM: usize = 128 << 10;
-
-/// After so many messages or payload bytes, what was queued leaves before the turn ends: the peer
-/// can start on them while we go on, and a system call for each such lot is cheap enough.
-const LOT_MESSAGES: usize = 32;
-const LOT_BYTES: usize = 64 << 10;
 
 /// A reactor's connections and their transport.
 pub(crate) struct Core {
@@ -44,16 +35,16 @@ pub(crate) struct Core {
     inbox: Arc<Inbox>,
     pub(super) transport: Box<dyn Transport>,
     config: Arc<Config>,
-    entries: Slots<Connection, Entry>,
+    pub(super) entries: Slots<Connection, Entry>,
     /// By slot of the transport's connection.
     by_conn: Vec<Option<ConnectionId>>,
-    touched: Vec<ConnectionId>,
+    pub(super) touched: Vec<ConnectionId>,
     pub(super) local: VecDeque<(ConnectionId, Message)>,
     pub(super) timers: Timers,
     listeners: Vec<ListenerId>,
     /// Messages and payload bytes queued since the last transmission.
-    lot: (usize, usize),
-    block: BytesMut,
+    pub(super) lot: (usize, usize),
+    pub(super) block: BytesMut,
 }
 
 impl std::fmt::Debug for Core {
@@ -62,16 +53,6 @@ impl std::fmt::Debug for Core {
             .field("transport", &self.transport.name())
             .field("connections", &self.entries.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// A transport's pool as the protocol sees it.
-struct PoolBlocks<'a>(&'a mut BufferPool);
-
-impl Blocks for PoolBlocks<'_> {
-    fn exchange(&mut self, used_up: BytesMut, len: usize) -> BytesMut {
-        self.0.give(used_up, BLOCK_LEN);
-        self.0.take(len.max(BLOCK_LEN))
     }
 }
 
@@ -293,7 +274,7 @@ impl Core {
         id
     }
 
-    fn remove(&mut self, id: ConnectionId, how: Close) -> Option<Entry> {
+    pub(super) fn remove(&mut self, id: ConnectionId, how: Close) -> Option<Entry> {
         let entry = self.entries.remove(id)?;
         if let Link::Wire(wire) = &entry.link {
             self.transport.close(wire.conn, how);
@@ -358,7 +339,7 @@ impl Core {
         }
     }
 
-    fn wire_mut(&mut self, id: ConnectionId) -> Option<&mut Wire> {
+    pub(super) fn wire_mut(&mut self, id: ConnectionId) -> Option<&mut Wire> {
         match &mut self.entries.get_mut(id)?.link {
             Link::Wire(wire) => Some(wire),
             Link::Loopback { .. } => None,
@@ -432,86 +413,6 @@ impl Core {
         }
         self.timers.set(deadline, id);
         None
-    }
-
-    // The way out.
-
-    /// Lists a connection to be transmitted at the end of this turn.
-    pub(super) fn touch(&mut self, id: ConnectionId) {
-        if let Some(wire) = self.wire_mut(id)
-            && !wire.touched
-            && wire.up
-            && (!wire.unsent.is_empty() || wire.protocol.wants_transmit())
-        {
-            wire.touched = true;
-            self.touched.push(id);
-        }
-    }
-
-    /// Whether enough is queued to be worth a transmission of its own.
-    pub(super) fn is_lot_full(&self) -> bool {
-        self.lot.0 >= LOT_MESSAGES || self.lot.1 >= LOT_BYTES
-    }
-
-    /// Lays out and sends what the touched connections have, as far as there is room.
-    pub(super) fn transmit(&mut self, now: Instant) {
-        if self.touched.is_empty() {
-            return;
-        }
-        self.lot = (0, 0);
-        let caps = self.transport.caps();
-        let mut touched = std::mem::take(&mut self.touched);
-        for id in touched.drain(..) {
-            let Some(Entry {
-                link: Link::Wire(wire),
-                handle,
-            }) = self.entries.get_mut(id)
-            else {
-                continue;
-            };
-            wire.touched = false;
-            wire.active = now;
-            loop {
-                if wire.unsent.is_empty() && wire.protocol.wants_transmit() {
-                    let mut blocks = PoolBlocks(self.transport.pool());
-                    let mut writer = FrameWriter::new(
-                        caps.copy_below,
-                        &mut self.block,
-                        &mut blocks,
-                        &mut wire.unsent,
-                    );
-                    wire.protocol.transmit(&mut writer, caps.send_window);
-                }
-                if wire.unsent.is_empty() {
-                    break;
-                }
-                // A connection that has just ended says so in the next poll.
-                let sent = self.transport.send(wire.conn, &mut wire.unsent);
-                if sent.is_err() || !wire.unsent.is_empty() {
-                    break;
-                }
-            }
-            handle.set_queued(wire.protocol.queued());
-        }
-        self.touched = touched;
-        self.transport.flush();
-    }
-
-    /// Ends every connection that has nothing left to send.
-    pub(super) fn close_drained(&mut self) {
-        let drained = |entry: &Entry| match &entry.link {
-            Link::Wire(wire) => wire.unsent.is_empty() && !wire.protocol.wants_transmit(),
-            Link::Loopback { .. } => true,
-        };
-        let ids: Vec<_> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| drained(entry))
-            .map(|(id, _)| id)
-            .collect();
-        for id in ids {
-            self.remove(id, Close::Drain);
-        }
     }
 }
 

@@ -8,6 +8,7 @@ mod core;
 mod entry;
 mod run;
 mod timers;
+mod transmit;
 
 use std::sync::Arc;
 use std::time::Instant;
