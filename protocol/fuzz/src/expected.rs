@@ -96,7 +96,7 @@ impl<'a> Expected<'a> {
                     self.frame(&frame);
                     self.taken += frame.wire.len();
                 }
-                Start::Partial { .. } => return,
+                Start::Partial { tag, .. } => return self.begun(tag),
                 Start::Refused(_) => return self.close(),
             }
         }
@@ -106,6 +106,17 @@ impl<'a> Expected<'a> {
     pub(super) fn keepalive(&mut self) {
         for outcome in &mut self.outcomes {
             outcome.unread += layout::control_len(self.layout, 8);
+        }
+    }
+
+    /// A frame that must not come is refused before it is whole.
+    fn begun(&mut self, tag: Option<Tag>) {
+        let Some(tag) = tag else { return };
+        for outcome in &mut self.outcomes {
+            if !outcome.state.expects().contains(&tag) {
+                outcome.state = State::Closed;
+                outcome.unread = 0;
+            }
         }
     }
 

@@ -128,7 +128,7 @@ fn read(layout: Layout, limits: Limits, stream: &Bytes, mut chop: Chop<'_>) -> R
                     taken += expected.wire.len();
                     read.frames.push(frame);
                 }
-                Start::Partial { missing } => {
+                Start::Partial { missing, .. } => {
                     assert!(matches!(next, Ok(None)), "{next:?} from part of a frame");
                     assert_eq!(reader.missing(), missing);
                     assert_eq!(reader.is_mid_frame(), pushed > taken);

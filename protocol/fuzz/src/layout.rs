@@ -96,8 +96,9 @@ pub(super) struct Parsed<'a> {
 /// What the start of a stream is.
 pub(super) enum Start<'a> {
     Frame(Parsed<'a>),
-    /// A frame begins; so many bytes of the segment that has begun are missing.
+    /// A frame of this type begins; so many bytes of the segment that has begun are missing.
     Partial {
+        tag: Option<Tag>,
         missing: usize,
     },
     /// No frame, for any of these reasons.
@@ -106,25 +107,31 @@ pub(super) enum Start<'a> {
 
 pub(super) fn parse<'a>(layout: Layout, limits: &Limits, stream: &'a [u8]) -> Start<'a> {
     let Some(preamble) = stream.get(..PREAMBLE_LEN) else {
-        return Start::Partial { missing: 0 };
+        return Start::Partial {
+            tag: None,
+            missing: 0,
+        };
     };
     let (tag, count) = match preamble_faults(preamble, limits) {
         Ok(known) => known,
         Err(faults) => return Start::Refused(faults),
+    };
+    let partial = |missing| Start::Partial {
+        tag: Some(tag),
+        missing,
     };
     let mut at = PREAMBLE_LEN;
     let mut segments: Vec<&[u8]> = Vec::new();
     for i in 0..count {
         let len = le32(&preamble[2 + 6 * i..][..4]) as usize;
         let Some(segment) = stream.get(at..at + len) else {
-            let missing = at + len - stream.len();
-            return Start::Partial { missing };
+            return partial(at + len - stream.len());
         };
         at += len;
         segments.push(segment);
         if layout.revision == Revision::Rev1 && i == 0 && len > 0 {
             let Some(crc) = stream.get(at..at + 4) else {
-                return Start::Partial { missing: 0 };
+                return partial(0);
             };
             at += 4;
             if let Some(fault) = segment_fault(layout, 0, segment, crc) {
@@ -133,7 +140,7 @@ pub(super) fn parse<'a>(layout: Layout, limits: &Limits, stream: &'a [u8]) -> St
         }
     }
     let Some(epilogue) = stream.get(at..at + epilogue_len(layout, count)) else {
-        return Start::Partial { missing: 0 };
+        return partial(0);
     };
     let aborted = match epilogue_faults(layout, &segments, epilogue) {
         Ok(aborted) => aborted,

@@ -211,11 +211,14 @@ impl Connection {
             self.hello();
         }
         while self.state != State::Closed {
+            let tag = self.reader.next_tag().map_err(Malformed::from)?;
+            let Some(tag) = tag else { break };
+            // Before the frame is collected: who has not said who it is must not fill our memory.
+            if !self.state.expects().contains(&tag) {
+                return Err(PeerMisbehaved::UnexpectedFrame(tag).into());
+            }
             let head = self.reader.next_head().map_err(Malformed::from)?;
             let Some(head) = head else { break };
-            if !self.state.expects().contains(&head.tag) {
-                return Err(PeerMisbehaved::UnexpectedFrame(head.tag).into());
-            }
             if head.tag == Tag::Message {
                 let message = self.messages.receive(head.aborted, &mut self.reader)?;
                 if let Some(message) = message {

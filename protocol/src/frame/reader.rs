@@ -165,16 +165,9 @@ impl FrameReader {
         loop {
             match self.stage {
                 Stage::Preamble => {
-                    let Some(wire) = self.input.take_array() else {
+                    if !self.receive_preamble()? {
                         return Ok(None);
-                    };
-                    if wire != self.preamble_wire {
-                        self.preamble = Preamble::decode(&wire, &self.limits)?;
-                        self.preamble_wire = wire;
                     }
-                    self.first.clear();
-                    self.crcs = [crc::SEGMENT; MAX_SEGMENTS];
-                    self.stage = Stage::Segment(0);
                 }
                 Stage::Segment(segment) => {
                     if !self.receive_segment(segment) {
@@ -208,6 +201,30 @@ impl FrameReader {
                 }
             }
         }
+    }
+
+    /// The type of the next frame, as soon as its preamble is there.
+    #[inline]
+    pub(crate) fn next_tag(&mut self) -> Result<Option<Tag>, FrameError> {
+        if self.stage == Stage::Preamble && !self.receive_preamble()? {
+            return Ok(None);
+        }
+        Ok(Some(self.preamble.tag))
+    }
+
+    #[inline]
+    fn receive_preamble(&mut self) -> Result<bool, FrameError> {
+        let Some(wire) = self.input.take_array() else {
+            return Ok(false);
+        };
+        if wire != self.preamble_wire {
+            self.preamble = Preamble::decode(&wire, &self.limits)?;
+            self.preamble_wire = wire;
+        }
+        self.first.clear();
+        self.crcs = [crc::SEGMENT; MAX_SEGMENTS];
+        self.stage = Stage::Segment(0);
+        Ok(true)
     }
 
     fn segment_missing(&self, segment: usize) -> usize {
