@@ -1,1 +1,11 @@
+//! Connections against each other, and against scripted peers that break the rules one at a time.
 
+mod bad_bytes;
+mod bad_peers;
+mod established;
+mod features;
+mod handshake;
+mod pair;
+mod payloads;
+mod script;
+mod unexpected;
