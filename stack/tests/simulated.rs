@@ -41,7 +41,9 @@ fn describe(message: &Message) -> String {
         let bytes = payload.contiguous();
         bytes
             .iter()
-            .fold(bytes.len() as u64, |sum, byte| sum * 31 + u64::from(*byte))
+            .fold(bytes.len() as u64, |sum, byte| {
+                sum.wrapping_mul(31).wrapping_add(u64::from(*byte))
+            })
     };
     let (front, middle, data) = (
         sum(&message.front),
