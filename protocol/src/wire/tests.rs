@@ -1,13 +1,14 @@
-//! Every control frame: known bytes, real bytes of Ceph, truncation, hostile counts, any bytes.
+//! Every control frame: known bytes, real bytes of Ceph, truncation, hostile counts.
+
+pub(super) mod properties;
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::fs;
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use bytes::Bytes;
-use proptest::prelude::*;
 
 use super::*;
 
@@ -28,33 +29,6 @@ pub(super) fn written(encode: impl FnOnce(&mut BytesMut)) -> Vec<u8> {
 
 pub(super) fn socket(text: &str) -> SocketAddr {
     text.parse().unwrap()
-}
-
-pub(super) fn any_socket() -> impl Strategy<Value = Option<SocketAddr>> {
-    let scoped = |(ip, port, flowinfo, scope): (IpAddr, u16, u32, u32)| match ip {
-        IpAddr::V4(_) => SocketAddr::new(ip, port),
-        IpAddr::V6(ip) => SocketAddrV6::new(ip, port, flowinfo, scope).into(),
-    };
-    proptest::option::of(any::<(IpAddr, u16, u32, u32)>().prop_map(scoped))
-}
-
-pub(super) fn any_addr() -> impl Strategy<Value = EntityAddr> {
-    let kind = prop::sample::select(vec![
-        AddrType::None,
-        AddrType::Legacy,
-        AddrType::Msgr2,
-        AddrType::Any,
-        AddrType::Cidr,
-    ]);
-    (kind, any::<u32>(), any_socket()).prop_map(|(kind, nonce, socket)| EntityAddr {
-        kind,
-        nonce,
-        socket,
-    })
-}
-
-fn any_addrs(least: usize) -> impl Strategy<Value = EntityAddrVec> {
-    prop::collection::vec(any_addr(), least..=16).prop_map(EntityAddrVec::from_iter)
 }
 
 /// Parses a payload as the frame `tag` and encodes it again.
@@ -438,79 +412,4 @@ fn features_are_the_bits_of_ceph() {
     assert!(features::SUPPORTED.missing(monitor).is_empty());
     assert_eq!(Features(0b0101).missing(Features(0b0110)), Features(0b0010));
     assert_eq!(Features(0b0101) & Features(0b0110), Features(0b0100));
-}
-
-fn any_tag() -> impl Strategy<Value = Tag> {
-    let control = |tag: &Tag| *tag != Tag::Message;
-    prop::sample::select(Tag::ALL.iter().copied().filter(control).collect::<Vec<_>>())
-}
-
-/// What can be parsed has one encoding, which means the same.
-fn parses_soundly(tag: Tag, payload: &[u8]) {
-    if let Ok(encoded) = again(tag, payload) {
-        assert_eq!(again(tag, &encoded).as_ref(), Ok(&encoded), "{tag}");
-    }
-}
-
-fn survives<C: Control + PartialEq + Debug>(value: &C) {
-    let encoded = written(|out| value.encode(out));
-    assert_eq!(C::decode(&encoded).as_ref(), Ok(value));
-}
-
-proptest! {
-    #[test]
-    fn any_bytes_are_parsed_or_refused(
-        tag in any_tag(),
-        payload in prop::collection::vec(any::<u8>(), 0..200),
-    ) {
-        parses_soundly(tag, &payload);
-    }
-
-    #[test]
-    fn real_frames_with_wrong_bytes_are_parsed_or_refused(
-        (tag, mut payload) in prop::sample::select(recorded()),
-        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
-    ) {
-        for (at, byte) in changes {
-            let at = at.index(payload.len());
-            payload[at] = byte;
-        }
-        parses_soundly(tag, &payload);
-    }
-
-    #[test]
-    fn idents_survive(
-        addrs in any_addrs(1),
-        target in any_addr(),
-        gid: i64,
-        [global_seq, supported, required, flags, cookie]: [u64; 5],
-    ) {
-        let (supported, required) = (Features(supported), Features(required));
-        let server = ServerIdent {
-            addrs: addrs.clone(), gid, global_seq, supported, required, flags, cookie,
-        };
-        survives(&server);
-        survives(&ClientIdent {
-            addrs, target, gid, global_seq, supported, required, flags, cookie,
-        });
-    }
-
-    #[test]
-    fn reconnects_survive(
-        addrs in any_addrs(1),
-        [client_cookie, server_cookie, global_seq, connect_seq, msg_seq]: [u64; 5],
-    ) {
-        survives(&SessionReconnect {
-            addrs, client_cookie, server_cookie, global_seq, connect_seq, msg_seq,
-        });
-    }
-
-    #[test]
-    fn auth_requests_survive(
-        method: u32,
-        preferred_modes in prop::collection::vec(any::<u32>(), 0..=64),
-        payload in prop::collection::vec(any::<u8>(), 0..1000),
-    ) {
-        survives(&AuthRequest { method, preferred_modes, payload: payload.into() });
-    }
 }

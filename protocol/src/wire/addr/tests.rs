@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use proptest::prelude::*;
 
 use super::*;
-use crate::wire::tests::{any_addr, any_socket, hex, socket, written};
+use crate::wire::tests::properties::{any_addr, any_socket};
+use crate::wire::tests::{hex, socket, written};
 
 const NOTHING: EntityAddr = EntityAddr {
     kind: AddrType::None,
