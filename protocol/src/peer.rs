@@ -16,7 +16,8 @@ pub struct Peer {
     pub name: Option<EntityName>,
     /// Its addresses: its identity.
     pub addrs: EntityAddrVec,
-    /// Its id as an authenticated client; 0 for daemons.
+    /// The id under which the connector was authenticated: at an acceptor the peer's, at a
+    /// connector our own.
     pub global_id: u64,
     /// The features that both ends have.
     pub features: Features,
