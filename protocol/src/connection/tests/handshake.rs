@@ -96,10 +96,7 @@ fn both_ends_become_ready_and_know_each_other() {
 #[test]
 fn three_round_trips_and_not_one_more() {
     for revision in [Revision::Rev0, Revision::Rev1] {
-        let layout = Layout {
-            revision,
-            data_crc: true,
-        };
+        let layout = layout(revision);
         let mut pair = Pair::new(client_config(), with_revision(server_config(), revision));
         // Messages that are there from the start go as soon as each end is ready.
         pair.client.connection.send(numbered(0)).unwrap();
@@ -151,15 +148,14 @@ fn neither_end_waits_for_the_other_with_banner_and_hello() {
         );
         // The banner of the peer is enough; an acceptor need not hear HELLO first.
         feed(&mut connection, &banner).unwrap();
-        let rev1 = connection.layout;
-        assert_eq!(names(rev1, &transmitted(&mut connection)), "HELLO");
+        let hello = transmitted(&mut connection);
+        assert_eq!(names(connection.layout, &hello), "HELLO");
     }
 }
 
-/// The first frame of its kind that a pair of ends sends.
+/// The first frame of its kind among all that one end sent.
 fn sent<C: Control>(sent: &[u8]) -> C {
-    let layout = layout(Revision::Rev1);
-    let mut reader = FrameReader::new(layout, Limits::default());
+    let mut reader = FrameReader::new(layout(Revision::Rev1), Limits::default());
     reader.push(Bytes::copy_from_slice(&sent[26..]));
     let mut frames = std::iter::from_fn(|| reader.next_frame().unwrap());
     let frame = frames.find(|frame| frame.tag == C::TAG).unwrap();
