@@ -39,11 +39,9 @@ impl Scribe {
 fn describe(message: &Message) -> String {
     let sum = |payload: &Payload| {
         let bytes = payload.contiguous();
-        bytes
-            .iter()
-            .fold(bytes.len() as u64, |sum, byte| {
-                sum.wrapping_mul(31).wrapping_add(u64::from(*byte))
-            })
+        bytes.iter().fold(bytes.len() as u64, |sum, byte| {
+            sum.wrapping_mul(31).wrapping_add(u64::from(*byte))
+        })
     };
     let (front, middle, data) = (
         sum(&message.front),
