@@ -6,8 +6,8 @@ use super::script::{
     session_reconnect, transmitted, transmitted_within,
 };
 use crate::connection::{CONTROL_BACKLOG, Connection, Event, State};
-use crate::error::{ApiMisuse, PeerMisbehaved};
-use crate::frame::{Limits, Revision};
+use crate::error::{ApiMisuse, Cause, Malformed, PeerMisbehaved};
+use crate::frame::{FrameError, Limits, Revision};
 use crate::message::{Header, Message};
 use crate::wire::{Ack, Features, Keepalive2, Keepalive2Ack, Tag, Timestamp};
 
@@ -415,7 +415,6 @@ fn acknowledgements_change_nothing() {
 
 #[test]
 fn without_checksums_damage_goes_unnoticed() {
-    // Nothing negotiates it: the operator chose so on both ends.
     let mut config = server_config();
     config.data_crc = false;
     let mut connection = End::Acceptor.reach_as(config, Revision::Rev1, State::Ready);
@@ -426,6 +425,25 @@ fn without_checksums_damage_goes_unnoticed() {
     wire[len - 13 - 100] = 2;
     let told = feed(&mut connection, &wire).unwrap();
     assert_eq!(told.len(), 1);
+}
+
+/// To the end that looks it is damage: nothing negotiates checksums.
+#[test]
+fn ends_that_do_not_agree_on_checksums() {
+    let mut client = client_config();
+    client.data_crc = false;
+    let mut pair = Pair::new(client, server_config());
+    pair.settle(Chop::WHOLE);
+    let error = pair.server.error.unwrap();
+    assert_eq!(error.state, State::HelloAccepting);
+    let Cause::Malformed(Malformed::Frame(FrameError::SegmentCrc {
+        segment, received, ..
+    })) = error.cause
+    else {
+        panic!("{error}");
+    };
+    assert_eq!((segment, received), (0, 0));
+    assert_eq!(pair.client.events, []);
 }
 
 /// Answers wait until we may send them. A peer that asks on and on, and does not read, is given up

@@ -21,6 +21,20 @@ fn of(supported: Features, required: Features) -> FeaturePair {
 }
 
 #[test]
+fn banners_on_the_wire() {
+    let none = Features::default();
+    let both = Features(features::REVISION_1.0 | features::COMPRESSION.0);
+    assert_eq!(
+        banner(both, none),
+        b"ceph v2\n\x10\0\x03\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+    );
+    assert_eq!(
+        banner(none, Features(0x0102_0304_0506_0708)),
+        b"ceph v2\n\x10\0\0\0\0\0\0\0\0\0\x08\x07\x06\x05\x04\x03\x02\x01"
+    );
+}
+
+#[test]
 fn a_banner_that_lacks_or_requires_too_much() {
     let none = Features::default();
     for end in End::BOTH {
