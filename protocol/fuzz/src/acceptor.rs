@@ -70,15 +70,15 @@ fn at(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-fn legal(state: State, tag: Tag) -> &'static [State] {
-    match (state, tag) {
+fn legal(state: State, tag: Tag) -> Option<&'static [State]> {
+    Some(match (state, tag) {
         (State::HelloAccepting, Tag::Hello) => &[State::AuthAccepting],
         (State::AuthAccepting, Tag::AuthRequest) => &[State::AuthAccepting, State::SignAccepting],
         (State::SignAccepting, Tag::AuthSignature)
         | (State::SessionAccepting, Tag::SessionReconnect) => &[State::SessionAccepting],
         (State::SessionAccepting, Tag::ClientIdent) => &[State::SessionAccepting, State::Ready],
-        _ => &[],
-    }
+        _ => return None,
+    })
 }
 
 fn templates() -> Vec<Template> {

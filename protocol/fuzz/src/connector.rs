@@ -62,15 +62,16 @@ fn at(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// The refusals among the legal frames leave no state to go on in.
-fn legal(state: State, tag: Tag) -> &'static [State] {
-    match (state, tag) {
+fn legal(state: State, tag: Tag) -> Option<&'static [State]> {
+    Some(match (state, tag) {
         (State::HelloConnecting, Tag::Hello) => &[State::AuthConnecting],
         (State::AuthConnecting, Tag::AuthDone) => &[State::SignConnecting],
         (State::SignConnecting, Tag::AuthSignature) => &[State::SessionConnecting],
         (State::SessionConnecting, Tag::ServerIdent) => &[State::Ready],
-        _ => &[],
-    }
+        (State::AuthConnecting, Tag::AuthBadMethod)
+        | (State::SessionConnecting, Tag::IdentMissingFeatures) => &[],
+        _ => return None,
+    })
 }
 
 fn templates(kind: EntityType, target: EntityAddr) -> Vec<Template> {

@@ -15,8 +15,9 @@ const MAX_UNREAD: usize = 1 << 20;
 /// More than one side's banner and handshake, with the refusals that are limited, in bytes.
 const HANDSHAKE: usize = 4 << 10;
 
-/// The states in which a frame may leave a connection that goes on; none if it must not come.
-pub(super) type Legal = fn(State, Tag) -> &'static [State];
+/// The states in which a frame of the handshake may leave a connection that goes on: none if the
+/// peer refuses by it, `None` if it must not come.
+pub(super) type Legal = fn(State, Tag) -> Option<&'static [State]>;
 
 /// One way.
 #[derive(Clone, PartialEq)]
@@ -113,7 +114,15 @@ impl<'a> Expected<'a> {
     fn begun(&mut self, tag: Option<Tag>) {
         let Some(tag) = tag else { return };
         for outcome in &mut self.outcomes {
-            if !outcome.state.expects().contains(&tag) {
+            let legal = match outcome.state {
+                State::Closed => continue,
+                State::Ready => matches!(
+                    tag,
+                    Tag::Message | Tag::Ack | Tag::Keepalive2 | Tag::Keepalive2Ack
+                ),
+                state => (self.legal)(state, tag).is_some(),
+            };
+            if !legal {
                 outcome.state = State::Closed;
                 outcome.unread = 0;
             }
@@ -183,10 +192,10 @@ impl<'a> Expected<'a> {
 
     /// Where a frame may lead; at least one state.
     fn handshake(&self, state: State, frame: &Parsed<'_>) -> Vec<State> {
-        let legal = (self.legal)(state, frame.tag);
-        if frame.aborted || legal.is_empty() {
-            return vec![State::Closed];
-        }
+        let legal = match (self.legal)(state, frame.tag) {
+            Some(legal) if !frame.aborted => legal,
+            _ => return vec![State::Closed],
+        };
         let as_template = |template: &&Template| {
             template.tag == frame.tag && template.payload == frame.segments[0]
         };
