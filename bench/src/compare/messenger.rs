@@ -107,8 +107,8 @@ impl Contender for Pair {
         let mut start = Message::new(SINK);
         start.header.tid = START;
         if let Err(error) = self.connection.send(start) {
-            // Why it is closed was told when it was.
-            self.outcome(Duration::ZERO)?;
+            // Why it is closed is told, perhaps a moment after the handle shows that it is.
+            self.outcome(GRACE)?;
             bail!(error);
         }
         let sample = self.outcome(duration + GRACE)?;
