@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use msgr::{Context, Dispatcher, Fault, Messenger, Settings, Totals};
+use msgr::{Context, Dispatcher, Fault, Messenger, Received, Settings, Totals};
 use msgr_protocol::{EntityAddr, EntityName, Header, Message, Policy};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -79,7 +79,7 @@ fn report(totals: &Totals, json: bool) {
 struct Echo;
 
 impl Dispatcher for Echo {
-    fn message(&mut self, context: &mut Context<'_>, message: Message) {
+    fn message(&mut self, context: &mut Context<'_>, message: Received) {
         let Header {
             tid,
             kind,
@@ -96,7 +96,10 @@ impl Dispatcher for Echo {
             compat_version,
             ..Header::default()
         };
-        if let Err(refusal) = context.send(Message { header, ..message }) {
+        if let Err(refusal) = context.send(Message {
+            header,
+            ..message.into_message()
+        }) {
             // A reply left out would be a gap that the client cannot explain.
             tracing::warn!("{:?}: hanging up: {refusal}", context.connection());
             context.mark_down();

@@ -85,6 +85,25 @@ pub enum PeerMisbehaved {
         /// The one that came next.
         received: u64,
     },
+    /// The peer acknowledges a message that was never sent.
+    #[error("message {seq} is acknowledged, the last one sent is {last}")]
+    AckOfUnsent {
+        /// The one acknowledged.
+        seq: u64,
+        /// The last one sent.
+        last: u64,
+    },
+    /// The peer resumes a session from an earlier message than it has acknowledged.
+    #[error("the peer resumes after message {seq}, it acknowledged {acked}")]
+    AckTakenBack {
+        /// The one it resumes after.
+        seq: u64,
+        /// The last one acknowledged.
+        acked: u64,
+    },
+    /// The peer opens a session that is to outlive its connection, and gives it no name.
+    #[error("a lossless session without a cookie")]
+    NoCookie,
     /// The peer keeps asking (for signs of life, or for a session that it cannot have), and does
     /// not read the answers.
     #[error("{bytes} bytes of answers are unread")]

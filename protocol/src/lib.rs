@@ -22,7 +22,9 @@ mod policy;
 pub mod wire;
 
 pub use config::{Config, FeaturePair, Policies};
-pub use connection::{Connection, Event, State};
+pub use connection::{
+    AfterFault, Connection, Event, Meeting, Opening, SessionCounts, State, Ticket,
+};
 pub use error::{ApiMisuse, Cause, ConnectionError, Malformed, PeerIncompatible, PeerMisbehaved};
 pub use frame::{Blocks, FrameWriter, HeapBlocks, Limits, TxQueue};
 pub use message::{HEADER_LEN, Header, Message, priority};

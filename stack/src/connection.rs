@@ -1,10 +1,11 @@
 //! [`Connection`]: a handle to a connection, for any thread.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
-use msgr_protocol::{ApiMisuse, EntityAddr, Message, Peer, Timestamp};
+use msgr_protocol::{ApiMisuse, EntityAddr, Message, Peer, Ticket, Timestamp};
 use msgr_transport::SlotId;
 
 use crate::inbox::{Command, Inbox};
@@ -23,10 +24,15 @@ pub struct Connection {
 struct Shared {
     inbox: Arc<Inbox>,
     target: Option<EntityAddr>,
+    /// The address under which the messenger finds the connection, if it does.
+    key: OnceLock<EntityAddr>,
     /// The most bytes that unsent messages may hold before more are refused.
     backlog: usize,
     id: OnceLock<ConnectionId>,
-    peer: OnceLock<Peer>,
+    peer: Mutex<Option<Arc<Peer>>>,
+    /// Seconds and nanoseconds; 0 for never.
+    keepalive_ack: AtomicU64,
+    last_ticket: Arc<AtomicU64>,
     stage: AtomicU8,
     /// Bytes that unsent messages hold, as of the reactor's last turn that sent something.
     queued: AtomicUsize,
@@ -34,7 +40,13 @@ struct Shared {
 
 const OPENING: u8 = 0;
 const READY: u8 = 1;
-const CLOSED: u8 = 2;
+const ENDING: u8 = 2;
+const CLOSED: u8 = 3;
+
+pub(crate) fn next_ticket(last: &AtomicU64) -> Ticket {
+    let number = last.fetch_add(1, Ordering::Relaxed) + 1;
+    Ticket::new(number).expect("there are fewer than 2^64 messages")
+}
 
 /// A message was not queued; it comes back.
 #[derive(thiserror::Error)]
@@ -75,13 +87,21 @@ pub enum SendRefusal {
 }
 
 impl Connection {
-    pub(crate) fn new(inbox: Arc<Inbox>, target: Option<EntityAddr>, backlog: usize) -> Self {
+    pub(crate) fn new(
+        inbox: Arc<Inbox>,
+        target: Option<EntityAddr>,
+        backlog: usize,
+        last_ticket: Arc<AtomicU64>,
+    ) -> Self {
         let shared = Shared {
             inbox,
             target,
+            key: OnceLock::new(),
             backlog,
             id: OnceLock::new(),
-            peer: OnceLock::new(),
+            peer: Mutex::new(None),
+            keepalive_ack: AtomicU64::new(0),
+            last_ticket,
             stage: AtomicU8::new(OPENING),
             queued: AtomicUsize::new(0),
         };
@@ -98,21 +118,50 @@ impl Connection {
     /// much waits to be sent already.
     #[allow(clippy::result_large_err)] // It carries the message back; boxing it would allocate.
     pub fn send(&self, message: Message) -> Result<(), SendError> {
+        let to = self.clone();
+        self.push_message(message, |message| Command::Send { to, message })
+    }
+
+    /// Queues a message that [`cancel`](Self::cancel) can take back, and that is taken back if it has
+    /// not left before `deadline`.
+    ///
+    /// # Errors
+    /// As for [`send`](Self::send).
+    #[allow(clippy::result_large_err)]
+    pub fn send_cancellable(
+        &self,
+        message: Message,
+        deadline: Option<Instant>,
+    ) -> Result<Ticket, SendError> {
+        let ticket = next_ticket(&self.shared.last_ticket);
+        let to = self.clone();
+        self.push_message(message, |message| Command::SendCancellable {
+            to,
+            message,
+            ticket,
+            deadline,
+        })?;
+        Ok(ticket)
+    }
+
+    #[allow(clippy::result_large_err)]
+    fn push_message(
+        &self,
+        message: Message,
+        command: impl FnOnce(Message) -> Command,
+    ) -> Result<(), SendError> {
         let queued = self.shared.queued.load(Ordering::Relaxed);
-        if self.is_closed() || queued > self.shared.backlog {
-            let reason = if self.is_closed() {
+        if self.is_ending() || queued > self.shared.backlog {
+            let reason = if self.is_ending() {
                 SendRefusal::Closed
             } else {
                 SendRefusal::Backlog { queued }
             };
             return Err(SendError { message, reason });
         }
-        match self.shared.inbox.push(Command::Send {
-            to: self.clone(),
-            message,
-        }) {
+        match self.shared.inbox.push(command(message)) {
             Ok(()) => Ok(()),
-            Err(Command::Send { message, .. }) => {
+            Err(Command::Send { message, .. } | Command::SendCancellable { message, .. }) => {
                 let closed = self.shared.inbox.is_closed();
                 let reason = if closed {
                     SendRefusal::Closed
@@ -123,6 +172,14 @@ impl Connection {
             }
             Err(_) => unreachable!("an inbox gives back what it was given"),
         }
+    }
+
+    /// Takes a message back if it has not left yet. [`Dispatcher::cancelled`] tells if so.
+    ///
+    /// [`Dispatcher::cancelled`]: crate::Dispatcher::cancelled
+    pub fn cancel(&self, ticket: Ticket) {
+        let on = self.clone();
+        self.command(Command::Cancel { on, ticket });
     }
 
     /// Asks the peer for a sign of life; it echoes `stamp`. Returns whether the call was taken.
@@ -136,13 +193,42 @@ impl Connection {
 
     /// Ends the connection now; what is queued is dropped and the dispatcher is not told.
     pub fn mark_down(&self) {
+        let connection = self.clone();
+        self.command(Command::MarkDown { connection });
+    }
+
+    /// Lets the session go with its next fault, without a reset.
+    pub fn mark_disposable(&self) {
+        let connection = self.clone();
+        self.command(Command::MakeDisposable { connection });
+    }
+
+    /// Ends the connection in good order: nothing more can be sent, what is queued still is, and on
+    /// a lossless session acknowledged, or until [`Timeouts::shutdown`](crate::Timeouts::shutdown).
+    /// A reset tells the end.
+    pub fn shutdown(&self) {
+        let _ = self
+            .shared
+            .stage
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |stage| {
+                (stage != CLOSED).then_some(ENDING)
+            });
+        let connection = self.clone();
+        self.command(Command::Close { connection });
+    }
+
+    fn command(&self, command: Command) {
         // Closed already: it is going down anyway.
-        let _ = push(
-            &self.shared.inbox,
-            Command::MarkDown {
-                connection: self.clone(),
-            },
-        );
+        let _ = push(&self.shared.inbox, command);
+    }
+
+    /// The stamp of the last keepalive that the peer answered.
+    pub fn last_keepalive_ack(&self) -> Option<Timestamp> {
+        let stamp = self.shared.keepalive_ack.load(Ordering::Relaxed);
+        (stamp != 0).then_some(Timestamp {
+            sec: (stamp >> 32) as u32,
+            nsec: stamp as u32,
+        })
     }
 
     /// The address that was dialled; `None` for a connection that the peer opened.
@@ -150,9 +236,14 @@ impl Connection {
         self.shared.target
     }
 
-    /// The peer, once the connection is ready; always `None` for a connection to ourselves.
-    pub fn peer(&self) -> Option<&Peer> {
-        self.shared.peer.get()
+    /// The peer, once the connection was ready; always `None` for a connection to ourselves.
+    pub fn peer(&self) -> Option<Arc<Peer>> {
+        self.lock_peer().clone()
+    }
+
+    fn lock_peer(&self) -> MutexGuard<'_, Option<Arc<Peer>>> {
+        let peer = &self.shared.peer;
+        peer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether messages flow.
@@ -163,6 +254,10 @@ impl Connection {
     /// Whether the connection has ended.
     pub fn is_closed(&self) -> bool {
         self.shared.stage.load(Ordering::Acquire) == CLOSED
+    }
+
+    fn is_ending(&self) -> bool {
+        matches!(self.shared.stage.load(Ordering::Acquire), ENDING | CLOSED)
     }
 
     /// Whether both handles name the same connection.
@@ -184,12 +279,34 @@ impl Connection {
     /// There is no peer behind a connection to ourselves.
     pub(crate) fn set_ready(&self, peer: Option<Peer>) {
         if let Some(peer) = peer {
-            self.shared
-                .peer
-                .set(peer)
-                .expect("a connection becomes ready once");
+            *self.lock_peer() = Some(Arc::new(peer));
         }
-        self.shared.stage.store(READY, Ordering::Release);
+        self.change_stage(OPENING, READY);
+    }
+
+    /// The session has no stream for now.
+    pub(crate) fn set_interrupted(&self) {
+        self.change_stage(READY, OPENING);
+    }
+
+    fn change_stage(&self, from: u8, to: u8) {
+        // Otherwise it is on its way to the end, which no change may hide.
+        let stage = &self.shared.stage;
+        let _ = stage.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    pub(crate) fn set_keepalive_ack(&self, stamp: Timestamp) {
+        let stamp = u64::from(stamp.sec) << 32 | u64::from(stamp.nsec);
+        self.shared.keepalive_ack.store(stamp, Ordering::Relaxed);
+    }
+
+    pub(crate) fn key(&self) -> Option<EntityAddr> {
+        self.shared.key.get().copied()
+    }
+
+    /// Returns whether the messenger now finds the connection under this address, and no other.
+    pub(crate) fn set_key(&self, key: EntityAddr) -> bool {
+        self.shared.key.set(key).is_ok() || self.key() == Some(key)
     }
 
     pub(crate) fn set_queued(&self, queued: usize) {

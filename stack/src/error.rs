@@ -70,6 +70,15 @@ pub enum FaultCause {
     /// The handshake took too long.
     #[error("not ready in time")]
     ReadyTimeout,
+    /// A new connection of the same peer took its place.
+    #[error("replaced by a new connection")]
+    Replaced,
+    /// It was shut down by us, and everything sent before was delivered.
+    #[error("shut down")]
+    ShutDown,
+    /// It was shut down by us, and not everything could be delivered in time.
+    #[error("shut down with messages undelivered")]
+    ShutDownTimeout,
     /// Nothing was received for too long.
     #[error("idle for too long")]
     IdleTimeout,

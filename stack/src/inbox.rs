@@ -4,13 +4,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::mpsc::SyncSender;
+use std::time::Instant;
 
 use crossbeam_queue::ArrayQueue;
-use msgr_protocol::{EntityAddr, EntityType, Message, Timestamp};
+use msgr_protocol::{EntityAddr, EntityType, Message, Ticket, Timestamp};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::connection::Connection;
+use crate::dump::ConnectionDump;
 use crate::error::BindError;
 
 /// What other threads ask of a reactor.
@@ -34,8 +36,28 @@ pub(crate) enum Command {
         to: Connection,
         stamp: Timestamp,
     },
+    SendCancellable {
+        to: Connection,
+        message: Message,
+        ticket: Ticket,
+        deadline: Option<Instant>,
+    },
+    Cancel {
+        on: Connection,
+        ticket: Ticket,
+    },
     MarkDown {
         connection: Connection,
+    },
+    MakeDisposable {
+        connection: Connection,
+    },
+    /// Ends one connection in good order.
+    Close {
+        connection: Connection,
+    },
+    Dump {
+        to: SyncSender<Vec<ConnectionDump>>,
     },
     Shutdown,
 }
@@ -46,6 +68,8 @@ pub(crate) struct Inbox {
     commands: ArrayQueue<Command>,
     asleep: AtomicBool,
     closed: AtomicBool,
+    /// Whether there may be room in a budget that was full.
+    room: AtomicBool,
     doorbell: OwnedFd,
 }
 
@@ -55,6 +79,7 @@ impl Inbox {
             commands: ArrayQueue::new(capacity),
             asleep: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            room: AtomicBool::new(false),
             doorbell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
         }))
     }
@@ -66,13 +91,18 @@ impl Inbox {
             return Err(command);
         }
         self.commands.push(command)?;
+        self.ring();
+        Ok(())
+    }
+
+    /// Wakes the reactor if it sleeps.
+    pub(crate) fn ring(&self) {
         // Either this sees the flag, or the reactor sees the command when it looks once more.
         fence(Ordering::SeqCst);
         if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::AcqRel) {
             // A full counter is a rung doorbell too.
             let _ = rustix::io::write(&self.doorbell, &1u64.to_ne_bytes());
         }
-        Ok(())
     }
 
     pub(crate) fn pop(&self) -> Option<Command> {
@@ -92,12 +122,23 @@ impl Inbox {
         self.closed.store(true, Ordering::Release);
     }
 
+    /// There may be room in a budget that was full.
+    pub(crate) fn tell_room(&self) {
+        self.room.store(true, Ordering::Release);
+        self.ring();
+    }
+
+    pub(crate) fn take_room(&self) -> bool {
+        // Looking is cheaper than a swap in vain.
+        self.room.load(Ordering::Relaxed) && self.room.swap(false, Ordering::Acquire)
+    }
+
     /// Returns whether the reactor may sleep now: nothing is waiting, and whoever pushes from here
     /// on rings the doorbell.
     pub(crate) fn prepare_sleep(&self) -> bool {
         self.asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        self.commands.is_empty()
+        self.commands.is_empty() && !self.room.load(Ordering::Relaxed)
     }
 
     /// Ends what [`prepare_sleep`](Self::prepare_sleep) began, and silences the doorbell.

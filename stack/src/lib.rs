@@ -8,22 +8,27 @@
 
 #![forbid(unsafe_code)]
 
+mod budget;
 mod connection;
 mod dispatcher;
+mod dump;
 mod error;
 mod inbox;
 mod messenger;
 mod metrics;
 mod reactor;
+mod received;
 mod settings;
 
 pub use connection::{Connection, ConnectionId, SendError, SendRefusal};
 pub use dispatcher::{Context, Dispatcher};
+pub use dump::ConnectionDump;
 pub use error::{BindError, ConnectError, Fault, FaultCause};
 pub use messenger::Messenger;
 pub use metrics::Totals;
 pub use reactor::Reactor;
-pub use settings::{Settings, Timeouts};
+pub use received::Received;
+pub use settings::{Backoff, Budgets, Settings, Timeouts};
 
 pub use msgr_protocol as protocol;
 pub use msgr_transport as transport;

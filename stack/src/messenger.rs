@@ -6,11 +6,13 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use msgr_protocol::{EntityAddr, EntityType};
+use msgr_protocol::{EntityAddr, EntityAddrVec, EntityType, Ticket};
 use msgr_transport::{OpenError, Operation, Transport};
 
-use crate::connection::Connection;
+use crate::budget::Budget;
+use crate::connection::{Connection, next_ticket};
 use crate::dispatcher::Dispatcher;
+use crate::dump::ConnectionDump;
 use crate::error::{BindError, ConnectError};
 use crate::inbox::{Command, Inbox};
 use crate::metrics::{Metrics, Totals};
@@ -25,42 +27,76 @@ pub(crate) struct Shared {
     /// One for each reactor.
     pub(crate) metrics: Box<[Metrics]>,
     /// The last place given out in the messenger's sequence of connections.
-    pub(crate) global_seq: AtomicU64,
+    global_seq: AtomicU64,
+    pub(crate) last_ticket: Arc<AtomicU64>,
+    /// Of the whole messenger, and by the peer's type.
+    budget: Option<Arc<Budget>>,
+    budgets: Vec<(EntityType, Arc<Budget>)>,
 }
 
 impl Shared {
     fn new(settings: Settings, reactors: usize) -> Arc<Self> {
-        let registry = Registry::default();
+        let limits = &settings.budgets;
+        let by_type = limits.by_type.iter();
+        let by_type = by_type.filter_map(|(kind, limit)| Some((*kind, Budget::new(*limit)?)));
         Arc::new(Self {
-            settings,
-            registry,
+            registry: Registry::default(),
             metrics: (0..reactors).map(|_| Metrics::default()).collect(),
-            global_seq: 0.into(),
+            global_seq: settings.first_global_seq.into(),
+            last_ticket: Arc::default(),
+            budget: Budget::new(limits.messenger),
+            budgets: by_type.collect(),
+            settings,
         })
+    }
+
+    /// The next place in the messenger's sequence of connections, behind `above`.
+    pub(crate) fn next_global_seq(&self, above: u64) -> u64 {
+        self.global_seq.fetch_max(above, Ordering::Relaxed);
+        self.global_seq.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(crate) fn next_ticket(&self) -> Ticket {
+        next_ticket(&self.last_ticket)
+    }
+
+    /// The budgets that apply to peers of a type, besides the reactor's own.
+    pub(crate) fn budgets(&self, kind: EntityType) -> impl Iterator<Item = Arc<Budget>> {
+        let of_type = self.budgets.iter().find(|(of, _)| *of == kind);
+        let of_type = of_type.map(|(_, budget)| budget);
+        self.budget.iter().chain(of_type).map(Arc::clone)
     }
 }
 
-/// The connections that were dialled, by address: one per peer.
+/// The connections that are found by their peer's address: one per peer.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    by_target: Mutex<HashMap<EntityAddr, Connection>>,
+    by_addr: Mutex<HashMap<EntityAddr, Connection>>,
 }
 
 impl Registry {
     fn lock(&self) -> MutexGuard<'_, HashMap<EntityAddr, Connection>> {
-        self.by_target
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.by_addr.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection with whom has one of these addresses.
+    pub(crate) fn find(&self, addrs: &EntityAddrVec) -> Option<Connection> {
+        let by_addr = self.lock();
+        addrs.iter().find_map(|addr| by_addr.get(addr).cloned())
+    }
+
+    /// Makes `connection` the one with `addr`, if it is with no other already.
+    pub(crate) fn insert(&self, addr: EntityAddr, connection: &Connection) {
+        if connection.set_key(addr) {
+            self.lock().insert(addr, connection.clone());
+        }
     }
 
     pub(crate) fn remove(&self, connection: &Connection) {
-        if let Some(target) = connection.target() {
-            let mut by_target = self.lock();
-            if by_target
-                .get(&target)
-                .is_some_and(|found| found.is(connection))
-            {
-                by_target.remove(&target);
+        if let Some(key) = connection.key() {
+            let mut by_addr = self.lock();
+            if by_addr.get(&key).is_some_and(|found| found.is(connection)) {
+                by_addr.remove(&key);
             }
         }
     }
@@ -182,22 +218,60 @@ impl Messenger {
         if target.socket.is_none() {
             return Err(ConnectError::NotAnEndpoint(target));
         }
-        let mut by_target = self.shared.registry.lock();
-        if let Some(connection) = by_target.get(&target) {
+        let mut by_addr = self.shared.registry.lock();
+        if let Some(connection) = by_addr.get(&target) {
             return Ok(connection.clone());
         }
+        let connection = self.open(kind, target)?;
+        connection.set_key(target);
+        by_addr.insert(target, connection.clone());
+        Ok(connection)
+    }
+
+    /// A new connection to `target` of the caller's own: nobody else ever gets it from
+    /// [`connect`](Self::connect), and it is not found when the peer connects to us.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub fn connect_anonymously(
+        &self,
+        kind: EntityType,
+        target: EntityAddr,
+    ) -> Result<Connection, ConnectError> {
+        if target.socket.is_none() {
+            return Err(ConnectError::NotAnEndpoint(target));
+        }
+        self.open(kind, target)
+    }
+
+    fn open(&self, kind: EntityType, target: EntityAddr) -> Result<Connection, ConnectError> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let inbox = &self.inboxes[turn % self.inboxes.len()];
         let backlog = self.shared.settings.send_backlog;
-        let connection = Connection::new(Arc::clone(inbox), Some(target), backlog);
+        let tickets = Arc::clone(&self.shared.last_ticket);
+        let connection = Connection::new(Arc::clone(inbox), Some(target), backlog, tickets);
         let command = Command::Connect {
             connection: connection.clone(),
             kind,
             target,
         };
         inbox.push(command).map_err(|_| ConnectError::Unavailable)?;
-        by_target.insert(target, connection.clone());
         Ok(connection)
+    }
+
+    /// All connections at this moment. Waits for every reactor; must not be called from a callback,
+    /// use [`Reactor::dump`] where the caller drives.
+    pub fn dump(&self) -> Vec<ConnectionDump> {
+        let mut all = Vec::new();
+        for inbox in self.inboxes.iter() {
+            let (to, dump) = sync_channel(1);
+            if push(inbox, Command::Dump { to }).is_ok()
+                && let Ok(dump) = dump.recv()
+            {
+                all.extend(dump);
+            }
+        }
+        all
     }
 
     /// What the messenger has done so far.

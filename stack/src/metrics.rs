@@ -49,6 +49,20 @@ metrics! {
     resets,
     /// Connections that ended before they were ready.
     failed_handshakes,
+    /// Sessions that went on over a new stream.
+    reconnects,
+    /// Streams that ended under a session that goes on, and attempts to make one that failed.
+    interruptions,
+    /// Sessions that the peer forgot.
+    remote_resets,
+    /// Messages sent again over a new stream.
+    replayed,
+    /// Connections that a peer was told to wait for, because ours was under way and came first.
+    races_won,
+    /// Connections of ours that gave way to the peer's.
+    races_lost,
+    /// Times that a message had to wait for room in a budget.
+    throttled,
 }
 
 /// Adds to a counter of the calling reactor: with one writer, no read-modify-write is needed.

@@ -1,9 +1,9 @@
 //! [`Settings`]: how a messenger behaves beyond what its peers see.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use msgr_protocol::{Config, EntityName, Policy};
+use msgr_protocol::{Config, EntityName, EntityType, Policy};
 
 /// How a messenger behaves. Start from [`Settings::new`] and change what differs.
 #[derive(Debug, Clone)]
@@ -24,6 +24,19 @@ pub struct Settings {
     pub send_backlog: usize,
     /// The number of calls from other threads that may wait for a reactor.
     pub inbox: usize,
+    /// How long to wait between failed attempts to connect a lossless session.
+    pub backoff: Backoff,
+    /// How much memory received messages may hold.
+    pub budgets: Budgets,
+    /// Whether connections originate from the address and port that the messenger is bound to.
+    /// Ceph's `ms_bind_before_connect`.
+    pub connect_from_bound: bool,
+    /// Where places in the sequence of connections begin. A restarted messenger must begin behind
+    /// all places that it had before, or its peers take it for a late echo of its former self: by
+    /// default this is the time in microseconds.
+    pub first_global_seq: u64,
+    /// What chance is made of: the cookies that name sessions.
+    pub seed: u64,
 }
 
 impl Settings {
@@ -31,7 +44,9 @@ impl Settings {
     pub fn new(name: EntityName, policy: Policy) -> Self {
         let mut protocol = Config::new(name, policy);
         // Seeded by the system: tells apart messengers that never bind.
-        protocol.nonce = RandomState::new().build_hasher().finish() as u32;
+        let seed = RandomState::new().build_hasher().finish();
+        protocol.nonce = seed as u32;
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         Self {
             protocol,
             timeouts: Timeouts::default(),
@@ -40,6 +55,54 @@ impl Settings {
             spin: Duration::from_micros(50),
             send_backlog: 128 << 20,
             inbox: 1024,
+            backoff: Backoff::default(),
+            budgets: Budgets::default(),
+            connect_from_bound: false,
+            first_global_seq: since_1970.map_or(0, |time| time.as_micros() as u64),
+            seed,
+        }
+    }
+}
+
+/// How long to wait between failed attempts to connect a lossless session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// After the first. Ceph's `ms_initial_backoff`, 0.2 s.
+    pub initial: Duration,
+    /// Each wait is twice as long as the one before, up to this, which is also how long we wait
+    /// for a peer that said its own connection comes. Ceph's `ms_max_backoff`, 15 s.
+    pub longest: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self {
+            initial: Duration::from_millis(200),
+            longest: Duration::from_secs(15),
+        }
+    }
+}
+
+/// The most bytes of payload that received messages may hold until the application drops them.
+/// Beyond that, connections stop reading in front of their next message; frames that are no
+/// messages cost nothing. A connection of whose messages none is held may always receive one, so
+/// that no budget is ever too small to go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Budgets {
+    /// Of one reactor. Ceph's `ms_dispatch_throttle_bytes`, 100 MiB.
+    pub reactor: usize,
+    /// Of the whole messenger; unlimited by default.
+    pub messenger: usize,
+    /// Of all peers of one type, in addition; unlimited for those not listed.
+    pub by_type: Vec<(EntityType, usize)>,
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self {
+            reactor: 100 << 20,
+            messenger: usize::MAX,
+            by_type: Vec::new(),
         }
     }
 }

@@ -7,13 +7,13 @@ use std::time::Instant;
 
 use msgr::protocol::{EntityType, Message, Payload, Policy};
 use msgr::transport::posix::Posix;
-use msgr::{Context, Dispatcher, Messenger, Reactor, Settings};
+use msgr::{Context, Dispatcher, Messenger, Reactor, Received, Settings};
 
 struct Echo;
 
 impl Dispatcher for Echo {
-    fn message(&mut self, context: &mut Context<'_>, message: Message) {
-        context.send(message).unwrap();
+    fn message(&mut self, context: &mut Context<'_>, message: Received) {
+        context.send(message.into_message()).unwrap();
     }
 }
 
@@ -30,7 +30,7 @@ impl Dispatcher for Asker {
         }
     }
 
-    fn message(&mut self, context: &mut Context<'_>, _: Message) {
+    fn message(&mut self, context: &mut Context<'_>, _: Received) {
         context.send(self.request.clone()).unwrap();
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use msgr::protocol::{EntityAddr, EntityName, EntityType, Message, Policy};
 use msgr::transport::posix::Posix;
-use msgr::{Connection, Context, Dispatcher, Fault, FaultCause, Messenger, Settings};
+use msgr::{Connection, Context, Dispatcher, Fault, FaultCause, Messenger, Received, Settings};
 
 /// Long enough for any machine; nothing waits for it unless the test fails.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -44,11 +44,11 @@ impl Dispatcher for Witness {
         self.tell(Seen::Accepted);
     }
 
-    fn message(&mut self, context: &mut Context<'_>, message: Message) {
+    fn message(&mut self, context: &mut Context<'_>, message: Received) {
         if self.echo {
             context.send(message.clone()).unwrap();
         }
-        self.tell(Seen::Message(message));
+        self.tell(Seen::Message(message.into_message()));
     }
 
     fn refused(&mut self, _: &Connection, _: &Fault) {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use msgr::protocol::{EntityAddr, EntityType, Message, Payload, Policy, Timestamp};
 use msgr::transport::sim::{Chop, Fault as SimFault, Latency, Plan, Side, SimConfig, SimNetwork};
-use msgr::{Connection, Context, Dispatcher, Fault, Messenger, Reactor, Settings};
+use msgr::{Connection, Context, Dispatcher, Fault, Messenger, Reactor, Received, Settings};
 
 /// What one node's dispatcher was told, in order.
 type Log = Arc<Mutex<Vec<String>>>;
@@ -68,10 +68,10 @@ impl Dispatcher for Scribe {
         self.write(format!("accepted {:?}", context.peer().unwrap().name));
     }
 
-    fn message(&mut self, context: &mut Context<'_>, message: Message) {
+    fn message(&mut self, context: &mut Context<'_>, message: Received) {
         self.write(describe(&message));
         if self.echo {
-            if let Err(refusal) = context.send(message) {
+            if let Err(refusal) = context.send(message.into_message()) {
                 self.write(format!("hung up: {refusal}"));
                 context.mark_down();
             }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
-use msgr::{Connection, Context, Dispatcher, Fault, Messenger, Settings};
+use msgr::{Connection, Context, Dispatcher, Fault, Messenger, Received, Settings};
 use msgr_protocol::{EntityAddr, EntityName, EntityType, Message, Policy};
 use msgr_transport::{OpenError, Transport};
 
@@ -125,12 +125,12 @@ impl Contender for Pair {
 struct Server;
 
 impl Dispatcher for Server {
-    fn message(&mut self, context: &mut Context<'_>, request: Message) {
+    fn message(&mut self, context: &mut Context<'_>, request: Received) {
         let mut reply = Message::new(request.header.kind);
         reply.header.tid = request.header.tid;
         if request.header.kind == ECHO {
-            reply.front = request.front;
-            reply.data = request.data;
+            let Message { front, data, .. } = request.into_message();
+            (reply.front, reply.data) = (front, data);
         }
         if let Err(error) = context.send(reply) {
             tracing::error!("no reply: {error}");
@@ -157,7 +157,7 @@ impl Dispatcher for Client {
         self.tell(Ok(None));
     }
 
-    fn message(&mut self, context: &mut Context<'_>, reply: Message) {
+    fn message(&mut self, context: &mut Context<'_>, reply: Received) {
         let outcome = match &mut self.turn {
             Some(turn) => turn.reply(context, &reply),
             None => match self.turns.try_recv() {

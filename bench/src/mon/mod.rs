@@ -8,7 +8,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use msgr::{Connection, Context, Dispatcher, Fault, Messenger, Settings};
+use msgr::{Connection, Context, Dispatcher, Fault, Messenger, Received, Settings};
 use msgr_protocol::wire::Malformed;
 use msgr_protocol::{AuthName, EntityAddr, EntityName, EntityType, Message, Policy};
 
@@ -142,7 +142,7 @@ impl Dispatcher for Asker {
         send(context, MAP_TID, messages::get_map());
     }
 
-    fn message(&mut self, context: &mut Context<'_>, message: Message) {
+    fn message(&mut self, context: &mut Context<'_>, message: Received) {
         let front = message.front.contiguous();
         match message.header.kind {
             messages::MON_MAP => match Fsid::from_mon_map(&front) {

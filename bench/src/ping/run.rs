@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
-use msgr::{Connection, Context, Dispatcher, Fault};
+use msgr::{Connection, Context, Dispatcher, Fault, Received};
 use msgr_protocol::{Message, Payload};
 
 /// The messages' type and sizes in bytes.
@@ -231,7 +231,7 @@ impl Dispatcher for Pinger {
         self.go_on(run, context);
     }
 
-    fn message(&mut self, context: &mut Context<'_>, message: Message) {
+    fn message(&mut self, context: &mut Context<'_>, message: Received) {
         let mut run = self.run();
         run.reply(&message);
         self.go_on(run, context);

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use msgr_protocol::{
-    Config, Connection, EntityAddr, EntityType, Event, FrameWriter, HeapBlocks, Message, Policy,
-    TxQueue,
+    Config, Connection, EntityAddr, EntityType, Event, FrameWriter, HeapBlocks, Message, Opening,
+    Policy, TxQueue,
 };
 use serde_json::Value;
 
@@ -102,7 +102,11 @@ impl Client {
             .set_read_timeout(Some(Duration::from_secs(20)))
             .unwrap();
         let ends = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
-        let connection = Connection::connect(Arc::new(config), target, kind, ends, 1);
+        let opening = Opening {
+            global_seq: 1,
+            cookie: 1,
+        };
+        let connection = Connection::connect(Arc::new(config), target, kind, ends, opening);
         let mut client = Self { stream, connection };
         assert!(matches!(client.next(), Event::Ready));
         client

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use super::driver::OPENING;
 use bytes::Bytes;
 use msgr_protocol::wire::{
     Ack, AuthRequest, AuthSignature, ClientIdent, Hello, Keepalive2, Keepalive2Ack,
@@ -48,7 +49,7 @@ pub(super) fn accept(input: &mut Input<'_>, volume: Volume) {
     .into_iter()
     .collect();
     let config = Arc::new(config);
-    let connection = Connection::accept(config.clone(), (at(MON_PORT), at(50_000)), 7);
+    let connection = Connection::accept(config.clone(), (at(MON_PORT), at(50_000)), OPENING);
     let side = Side {
         config,
         templates: templates(),

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use super::driver::OPENING;
 use bytes::Bytes;
 use msgr_protocol::wire::{
     Ack, AuthBadMethod, AuthDone, AuthReplyMore, AuthSignature, Hello, IdentMissingFeatures,
@@ -42,7 +43,7 @@ pub(super) fn connect(input: &mut Input<'_>, volume: Volume) {
     };
     let config = Arc::new(config);
     let sockets = (at(50_000), target.socket.expect("given above"));
-    let connection = Connection::connect(config.clone(), target, kind, sockets, 7);
+    let connection = Connection::connect(config.clone(), target, kind, sockets, OPENING);
     let side = Side {
         config,
         templates: templates(kind, target),

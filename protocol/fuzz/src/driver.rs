@@ -4,13 +4,21 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use msgr_protocol::frame::Limits;
-use msgr_protocol::{ApiMisuse, Config, Connection, Event, Features, Message, State, Timestamp};
+use msgr_protocol::{
+    ApiMisuse, Config, Connection, Event, Features, Message, Opening, State, Timestamp,
+};
 
 use super::chop::Chop;
 use super::expected::{Expected, Legal, Outcome};
 use super::input::Input;
 use super::output::{Order, Output};
 use super::script::{Action, Script, Template};
+
+/// What the ends of every run give their sessions.
+pub(super) const OPENING: Opening = Opening {
+    global_seq: 7,
+    cookie: 1,
+};
 
 /// How much a peer may send, which is how long a run may take.
 #[derive(Clone, Copy, PartialEq)]
@@ -214,6 +222,7 @@ impl Driver<'_> {
                 assert!(self.ready);
                 self.keepalive_acks.push(stamp);
             }
+            other => panic!("a lossy connection tells {other:?}"),
         }
     }
 

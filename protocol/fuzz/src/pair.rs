@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use super::driver::OPENING;
 use bytes::Bytes;
 use msgr_protocol::{
     Config, Connection, EntityAddr, EntityName, EntityType, Event, Features, Message, Policy,
@@ -68,8 +69,8 @@ fn ends<'a>(choices: u8, input: &mut Input<'a>) -> [End<'a>; 2] {
     server.addrs = bound.into();
     let sockets = (at(50_000), at(6800));
     let [client, server] = [client, server].map(Arc::new);
-    let connector = Connection::connect(client.clone(), target, EntityType::Osd, sockets, 1);
-    let acceptor = Connection::accept(server.clone(), (sockets.1, sockets.0), 2);
+    let connector = Connection::connect(client.clone(), target, EntityType::Osd, sockets, OPENING);
+    let acceptor = Connection::accept(server.clone(), (sockets.1, sockets.0), OPENING);
     [(client, connector), (server, acceptor)].map(|(config, connection)| End {
         config,
         connection,
@@ -142,6 +143,7 @@ impl End<'_> {
                 }
                 Event::Message(message) => self.received.push(message),
                 Event::KeepaliveAck(stamp) => self.answered.push(stamp),
+                other => panic!("a lossy connection tells {other:?}"),
             }
         }
     }

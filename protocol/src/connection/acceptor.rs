@@ -2,42 +2,41 @@
 
 use bytes::Bytes;
 
-use super::{Connection, Role, State, decode};
+use super::{Connection, Event, Request, Role, State, decode};
 use crate::auth;
 use crate::error::{Cause, PeerMisbehaved};
 use crate::wire::{
     AuthBadMethod, AuthDone, AuthRequest, AuthSignature, ClientIdent, EntityName, Features, Hello,
-    IdentMissingFeatures, ServerIdent, SessionReconnect, SessionReset, Tag, ident_flags,
+    IdentMissingFeatures, ServerIdent, SessionReconnect, SessionReconnectOk, SessionReset, Tag,
+    ident_flags,
 };
 
 /// How often a peer may come with a method that we refuse before we hang up.
 const MAX_REFUSED_AUTH: u32 = 4;
 
 impl Connection {
-    pub(super) fn acceptor_frame(&mut self, tag: Tag, payload: &[u8]) -> Result<(), Cause> {
+    pub(super) fn acceptor_frame(
+        &mut self,
+        tag: Tag,
+        payload: &[u8],
+    ) -> Result<Option<Event>, Cause> {
         match tag {
             Tag::Hello => {
                 let Hello { entity_type, .. } = decode(payload)?;
                 self.peer.kind = Some(entity_type);
                 self.policy = self.config.policies.of(entity_type);
-                self.state = State::AuthAccepting;
-                Ok(())
+                self.stream.state = State::AuthAccepting;
             }
-            Tag::AuthRequest => self.auth_request(&decode(payload)?),
+            Tag::AuthRequest => self.auth_request(&decode(payload)?)?,
             Tag::AuthSignature => {
                 auth::check_signature(&decode(payload)?)?;
-                self.state = State::SessionAccepting;
-                Ok(())
+                self.stream.state = State::SessionAccepting;
             }
-            Tag::ClientIdent => self.client_ident(decode(payload)?),
-            Tag::SessionReconnect => {
-                // No session outlives its connection here: the peer must start a new one.
-                let SessionReconnect { .. } = decode(payload)?;
-                self.control(&SessionReset { full: true });
-                Ok(())
-            }
-            other => Err(PeerMisbehaved::UnexpectedFrame(other).into()),
+            Tag::ClientIdent => return self.client_ident(decode(payload)?),
+            Tag::SessionReconnect => return Ok(self.session_reconnect(decode(payload)?)),
+            other => return Err(PeerMisbehaved::UnexpectedFrame(other).into()),
         }
+        Ok(None)
     }
 
     fn auth_request(&mut self, request: &AuthRequest) -> Result<(), Cause> {
@@ -48,7 +47,7 @@ impl Connection {
         let global_id = auth::none_global_id(&request.payload)?;
         // Only a login at a monitor asks for an id; any unused one will do.
         self.peer.global_id = if global_id == 0 {
-            self.global_seq
+            self.stream.opening.global_seq
         } else {
             global_id
         };
@@ -58,12 +57,12 @@ impl Connection {
             payload: Bytes::new(),
         });
         self.control(&AuthSignature(auth::NO_SIGNATURE));
-        self.state = State::SignAccepting;
+        self.stream.state = State::SignAccepting;
         Ok(())
     }
 
     fn refuse_auth(&mut self, method: u32) -> Result<(), Cause> {
-        if let Role::Acceptor { refused_auth } = &mut self.role {
+        if let Role::Acceptor { refused_auth } = &mut self.stream.role {
             *refused_auth += 1;
             if *refused_auth > MAX_REFUSED_AUTH {
                 return Err(PeerMisbehaved::TooManyAuthAttempts(*refused_auth).into());
@@ -78,7 +77,7 @@ impl Connection {
         Ok(())
     }
 
-    fn client_ident(&mut self, ident: ClientIdent) -> Result<(), Cause> {
+    fn client_ident(&mut self, ident: ClientIdent) -> Result<Option<Event>, Cause> {
         let ours = self.our_addrs();
         if !ours.contains(&ident.target) {
             return Err(PeerMisbehaved::WrongTarget {
@@ -91,29 +90,69 @@ impl Connection {
         if missing != Features::default() {
             // The peer may come again with more; it hangs up if it cannot.
             self.control(&IdentMissingFeatures { features: missing });
-            return Ok(());
+            return Ok(None);
         }
         self.peer.name = self.peer.kind.map(|kind| EntityName {
             kind,
             num: ident.gid,
         });
-        self.peer.addrs = ident.addrs;
+        self.peer.addrs = ident.addrs.clone();
         self.peer.features = self.config.features.supported & ident.supported;
         self.peer.lossy = ident.flags & ident_flags::LOSSY != 0;
+        // Who would never come back for a session gets none that waits.
+        self.policy.lossy |= self.peer.lossy;
+        if !self.policy.lossy && ident.cookie == 0 {
+            return Err(PeerMisbehaved::NoCookie.into());
+        }
+        if !self.policy.is_registered() {
+            self.grant_session(&ident);
+            return Ok(Some(Event::Ready));
+        }
+        self.stream.request = Some(Request::Open(ident));
+        Ok(Some(Event::SessionRequested))
+    }
+
+    fn session_reconnect(&mut self, request: SessionReconnect) -> Option<Event> {
+        if !self.policy.is_registered() {
+            // No session outlives its connection here: the peer must start a new one.
+            self.control(&SessionReset { full: true });
+            return None;
+        }
+        self.peer.addrs = request.addrs.clone();
+        self.stream.request = Some(Request::Resume(request));
+        Some(Event::SessionRequested)
+    }
+
+    /// Opens the session that the peer asks for.
+    pub(super) fn grant_session(&mut self, ident: &ClientIdent) {
+        let opening = self.stream.opening;
+        let lossy = self.policy.lossy;
+        self.session.client_cookie = ident.cookie;
+        self.session.server_cookie = if lossy { 0 } else { opening.cookie };
+        self.session.global_seq = opening.global_seq;
+        self.session.peer_global_seq = ident.global_seq;
+        self.session.connect_seq = 0;
+        self.messages.restart();
         self.control(&ServerIdent {
-            addrs: ours,
+            addrs: self.our_addrs(),
             gid: self.config.name.num,
-            global_seq: self.global_seq,
+            global_seq: opening.global_seq,
             supported: self.config.features.supported,
             required: self.config.features.required,
-            flags: if self.policy.lossy {
-                ident_flags::LOSSY
-            } else {
-                0
-            },
-            cookie: 0,
+            flags: ident_flags::of(lossy),
+            cookie: self.session.server_cookie,
         });
-        self.state = State::Ready;
+        self.become_ready();
+    }
+
+    /// Goes on with the session that the peer asks for.
+    pub(super) fn grant_resumption(&mut self, request: &SessionReconnect) -> Result<(), Cause> {
+        self.messages.resume(request.msg_seq)?;
+        self.session.connect_seq = request.connect_seq;
+        self.session.peer_global_seq = request.global_seq;
+        let msg_seq = self.messages.in_seq();
+        self.control(&SessionReconnectOk { msg_seq });
+        self.become_ready();
         Ok(())
     }
 }

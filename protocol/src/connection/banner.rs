@@ -73,18 +73,18 @@ impl Connection {
             return Err(PeerIncompatible::WeLackBannerFeatures(missing).into());
         }
         let both = Features(ours.supported.0 & theirs.supported.0);
-        self.layout.revision = if both.missing(features::REVISION_1) == Features::default() {
+        self.stream.layout.revision = if both.missing(features::REVISION_1) == Features::default() {
             Revision::Rev1
         } else {
             Revision::Rev0
         };
-        self.reader.set_layout(self.layout);
+        self.stream.reader.set_layout(self.stream.layout);
         Ok(())
     }
 
     /// Says what we are, and where we see the peer, from which it may learn its own address.
     pub(super) fn hello(&mut self) {
-        let (peer_addr, next) = match self.role {
+        let (peer_addr, next) = match self.stream.role {
             Role::Connector { target } => (target, State::HelloConnecting),
             Role::Acceptor { .. } => (
                 EntityAddr::msgr2(self.peer.socket, 0),
@@ -95,6 +95,6 @@ impl Connection {
             entity_type: self.config.name.kind,
             peer_addr,
         });
-        self.state = next;
+        self.stream.state = next;
     }
 }

@@ -1,11 +1,12 @@
 //! The connector's side of the handshake.
 
-use super::{Connection, State, decode};
+use super::{Connection, Event, State, decode};
 use crate::auth;
 use crate::error::{Cause, PeerIncompatible, PeerMisbehaved};
 use crate::wire::{
-    AuthBadMethod, AuthDone, AuthRequest, AuthSignature, ClientIdent, EntityAddr, EntityAddrVec,
-    EntityName, Features, Hello, IdentMissingFeatures, ServerIdent, Tag, ident_flags,
+    AuthBadMethod, AuthDone, AuthRequest, AuthSignature, ClientIdent, EntityAddr, EntityName,
+    Features, Hello, IdentMissingFeatures, ServerIdent, SessionReconnect, SessionReconnectOk,
+    SessionReset, SessionRetry, SessionRetryGlobal, Tag, ident_flags,
 };
 
 impl Connection {
@@ -14,19 +15,54 @@ impl Connection {
         tag: Tag,
         payload: &[u8],
         target: EntityAddr,
-    ) -> Result<(), Cause> {
+    ) -> Result<Option<Event>, Cause> {
         match tag {
-            Tag::Hello => self.hello_from_acceptor(&decode(payload)?),
-            Tag::AuthBadMethod => Err(auth_refused(decode(payload)?)),
-            Tag::AuthDone => self.auth_done(&decode(payload)?),
-            Tag::AuthSignature => self.signature_from_acceptor(&decode(payload)?, target),
-            Tag::ServerIdent => self.server_ident(decode(payload)?, target),
+            Tag::Hello => self.hello_from_acceptor(&decode(payload)?)?,
+            Tag::AuthBadMethod => return Err(auth_refused(decode(payload)?)),
+            Tag::AuthDone => self.auth_done(&decode(payload)?)?,
+            Tag::AuthSignature => {
+                auth::check_signature(&decode(payload)?)?;
+                self.ask_for_session(target);
+            }
+            Tag::ServerIdent => {
+                self.server_ident(decode(payload)?, target)?;
+                return Ok(Some(Event::Ready));
+            }
             Tag::IdentMissingFeatures => {
                 let IdentMissingFeatures { features } = decode(payload)?;
-                Err(PeerIncompatible::WeLackFeatures(features).into())
+                return Err(PeerIncompatible::WeLackFeatures(features).into());
             }
-            other => Err(PeerMisbehaved::UnexpectedFrame(other).into()),
+            Tag::SessionReconnectOk => {
+                let SessionReconnectOk { msg_seq } = decode(payload)?;
+                self.messages.resume(msg_seq)?;
+                self.become_ready();
+                return Ok(Some(Event::Ready));
+            }
+            Tag::SessionRetry => {
+                let SessionRetry { connect_seq } = decode(payload)?;
+                self.session.connect_seq = connect_seq.saturating_add(1);
+                self.resume_session();
+            }
+            Tag::SessionRetryGlobal => {
+                let SessionRetryGlobal { global_seq } = decode(payload)?;
+                return Ok(Some(Event::RetryGlobal { above: global_seq }));
+            }
+            Tag::SessionReset => {
+                let SessionReset { full } = decode(payload)?;
+                self.session.close();
+                if full {
+                    self.forget();
+                }
+                self.open_session(target);
+                return Ok(full.then_some(Event::RemoteReset));
+            }
+            Tag::Wait => {
+                self.stream.state = State::Wait;
+                return Ok(Some(Event::Wait));
+            }
+            other => return Err(PeerMisbehaved::UnexpectedFrame(other).into()),
         }
+        Ok(None)
     }
 
     fn hello_from_acceptor(&mut self, hello: &Hello) -> Result<(), Cause> {
@@ -38,14 +74,14 @@ impl Connection {
         }
         // The peer sees us where we really are, also behind an address translator.
         if let Some(seen) = hello.peer_addr.socket {
-            self.local.set_ip(seen.ip());
+            self.stream.local.set_ip(seen.ip());
         }
         self.control(&AuthRequest {
             method: auth::METHOD_NONE,
             preferred_modes: vec![auth::MODE_CRC],
             payload: auth::none_request(&self.config, hello.entity_type),
         });
-        self.state = State::AuthConnecting;
+        self.stream.state = State::AuthConnecting;
         Ok(())
     }
 
@@ -55,38 +91,54 @@ impl Connection {
         }
         self.peer.global_id = done.global_id;
         self.control(&AuthSignature(auth::NO_SIGNATURE));
-        self.state = State::SignConnecting;
+        self.stream.state = State::SignConnecting;
         Ok(())
     }
 
-    fn signature_from_acceptor(
-        &mut self,
-        signature: &AuthSignature,
-        target: EntityAddr,
-    ) -> Result<(), Cause> {
-        auth::check_signature(signature)?;
-        let mut addrs = self.our_addrs();
-        if addrs.is_empty() {
-            let mut here = self.local;
-            here.set_port(0);
-            addrs = EntityAddrVec::from(EntityAddr::any(here, self.config.nonce));
+    fn ask_for_session(&mut self, target: EntityAddr) {
+        if self.session.is_open() {
+            self.resume_session();
+        } else {
+            self.open_session(target);
         }
+    }
+
+    fn open_session(&mut self, target: EntityAddr) {
+        if !self.policy.lossy && self.session.client_cookie == 0 {
+            self.session.client_cookie = self.stream.opening.cookie;
+        }
+        self.messages.restart();
         self.control(&ClientIdent {
-            addrs,
+            addrs: self.our_addrs(),
             target,
             gid: self.config.name.num,
-            global_seq: self.global_seq,
+            global_seq: self.session.global_seq,
             supported: self.config.features.supported,
             required: self.config.features.required,
-            flags: if self.policy.lossy {
-                ident_flags::LOSSY
-            } else {
-                0
-            },
-            cookie: 0,
+            flags: ident_flags::of(self.policy.lossy),
+            cookie: self.session.client_cookie,
         });
-        self.state = State::SessionConnecting;
-        Ok(())
+        self.stream.state = State::SessionConnecting;
+    }
+
+    fn resume_session(&mut self) {
+        self.control(&SessionReconnect {
+            addrs: self.our_addrs(),
+            client_cookie: self.session.client_cookie,
+            server_cookie: self.session.server_cookie,
+            global_seq: self.session.global_seq,
+            connect_seq: self.session.connect_seq,
+            msg_seq: self.messages.in_seq(),
+        });
+        self.stream.state = State::SessionReconnecting;
+    }
+
+    /// Asks for the session again, after [`Event::RetryGlobal`].
+    pub fn retry(&mut self, global_seq: u64) {
+        if self.stream.state == State::SessionReconnecting {
+            self.session.global_seq = global_seq;
+            self.resume_session();
+        }
     }
 
     fn server_ident(&mut self, ident: ServerIdent, target: EntityAddr) -> Result<(), Cause> {
@@ -114,7 +166,12 @@ impl Connection {
         self.peer.lossy = ident.flags & ident_flags::LOSSY != 0;
         // The server knows better whether it will remember us.
         self.policy.lossy |= self.peer.lossy;
-        self.state = State::Ready;
+        if !self.policy.lossy && ident.cookie == 0 {
+            return Err(PeerMisbehaved::NoCookie.into());
+        }
+        self.session.server_cookie = if self.policy.lossy { 0 } else { ident.cookie };
+        self.session.peer_global_seq = ident.global_seq;
+        self.become_ready();
         Ok(())
     }
 }

@@ -1,14 +1,23 @@
-//! [`Connection`]: one byte stream to one peer, from the banner on.
+//! [`Connection`]: a session with one peer, and the byte stream that it uses at the moment.
 //!
 //! The contract: [`receive`](Connection::receive) bytes, then [`poll`](Connection::poll) until it
 //! returns `None`, then [`transmit`](Connection::transmit) into the transport. Nothing here knows
-//! sockets, clocks or threads. An error from `poll` is final; what was laid out before it may still
-//! be transmitted.
+//! sockets, clocks, threads or chance. An error from `poll` ends the stream; what was laid out
+//! before it may still be transmitted.
+//!
+//! When a stream has ended, [`disconnect`](Connection::disconnect) tells what becomes of the
+//! session. One that lives on gets its next stream by [`reconnect`](Connection::reconnect), or from
+//! a peer that came by itself: see [`meet`](Connection::meet).
 
 mod acceptor;
 mod banner;
 mod connector;
+mod lifecycle;
+mod meeting;
+mod messages;
+mod out_queue;
 mod ready;
+mod session;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -20,14 +29,19 @@ use bytes::{Bytes, BytesMut};
 
 use crate::config::Config;
 use crate::error::{ApiMisuse, Cause, ConnectionError, Malformed, PeerMisbehaved};
-use crate::frame::{FrameReader, FrameWriter, Head, Layout, Revision, write_control};
+use crate::frame::{FrameReader, FrameWriter, Head, Layout, Revision, TxQueue, write_control};
 use crate::message::Message;
 use crate::peer::Peer;
 use crate::policy::Policy;
-use crate::wire::{
-    self, Control, EntityAddr, EntityAddrVec, EntityType, Keepalive2, Tag, Timestamp,
-};
+use crate::wire::{self, Ack, Control, EntityAddr, EntityAddrVec, EntityType, Tag, Timestamp};
 
+use messages::Messages;
+use out_queue::Outgoing;
+use session::{Request, Session};
+
+pub use lifecycle::AfterFault;
+pub use meeting::Meeting;
+pub use out_queue::Ticket;
 pub use state::State;
 
 /// The most bytes of answers that a peer may leave unread before it is given up.
@@ -40,35 +54,123 @@ const CONTROL_BACKLOG: usize = 1 << 20;
 pub enum Event {
     /// The handshake is complete: [`Connection::peer`] is known and messages flow.
     Ready,
+    /// Acceptor: the peer asks for a session. Find the one that there is with it, by
+    /// [`Peer::addrs`], and let them [`meet`](Connection::meet).
+    SessionRequested,
+    /// Connector: the peer forgot the session. What was queued is dropped, and the handshake goes
+    /// on to open a new one.
+    RemoteReset,
+    /// Connector: the peer saw a later place of ours. Take one behind `above` and
+    /// [`retry`](Connection::retry).
+    RetryGlobal {
+        /// The place that the peer saw.
+        above: u64,
+    },
+    /// Connector: a connection of the peer's is coming; this stream is of no use any more.
+    Wait,
+    /// A message of so many payload bytes is about to be received: [`admit`](Connection::admit) it,
+    /// when there is room for it. Only if the connection is [throttled](Connection::throttle).
+    Incoming {
+        /// The sum of the payloads' lengths.
+        len: usize,
+    },
     /// The next message, in order.
     Message(Message),
     /// The peer answered the keepalive with this stamp.
     KeepaliveAck(Timestamp),
 }
 
-/// One byte stream to one peer.
-#[derive(Debug)]
+/// What a messenger gives an attempt to open or resume a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Opening {
+    /// The next place in the messenger's sequence of connections.
+    pub global_seq: u64,
+    /// A random number, not 0: this end's name for the session, if the attempt opens one.
+    pub cookie: u64,
+}
+
+/// How far a session has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct SessionCounts {
+    /// How often it was connected again.
+    pub connect_seq: u64,
+    /// The sequence number of the last message transmitted.
+    pub sent: u64,
+    /// The sequence number of the last message received.
+    pub received: u64,
+    /// Messages that wait to be transmitted.
+    pub queued: usize,
+    /// Messages transmitted that wait to be acknowledged.
+    pub unacknowledged: usize,
+}
+
+/// A session with one peer, and the byte stream that it uses at the moment.
+#[derive(Debug, Clone)]
 pub struct Connection {
     config: Arc<Config>,
-    role: Role,
     policy: Policy,
-    state: State,
     peer: Peer,
-    /// Our end of the byte stream.
+    /// What we dialled.
+    target: Option<EntityAddr>,
+    stream: Stream,
+    session: Session,
+    messages: Messages,
+    /// A question that waits for a stream.
+    keepalive: Option<Timestamp>,
+    /// Whether messages must be admitted.
+    throttled: bool,
+}
+
+/// One byte stream, from the banner on.
+#[derive(Debug, Clone)]
+struct Stream {
+    role: Role,
+    state: State,
+    /// The state in which an error ended it.
+    failed_in: Option<State>,
+    /// Our end.
     local: SocketAddr,
     layout: Layout,
     reader: FrameReader,
     /// Banner and control frames laid out but not transmitted.
     control: BytesMut,
-    /// Position in the messenger's sequence of connections.
-    global_seq: u64,
-    messages: ready::Messages,
+    opening: Opening,
+    /// What the peer asks for, until it is answered.
+    request: Option<Request>,
+    /// Whether the message being received was admitted.
+    admitted: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 enum Role {
     Connector { target: EntityAddr },
     Acceptor { refused_auth: u32 },
+}
+
+impl Stream {
+    fn new(config: &Config, role: Role, local: SocketAddr, opening: Opening) -> Self {
+        let layout = Layout {
+            revision: Revision::Rev1,
+            data_crc: config.data_crc,
+        };
+        let mut control = BytesMut::new();
+        banner::write(config.banner, &mut control);
+        Self {
+            role,
+            state: match role {
+                Role::Connector { .. } => State::BannerConnecting,
+                Role::Acceptor { .. } => State::BannerAccepting,
+            },
+            failed_in: None,
+            local,
+            layout,
+            reader: FrameReader::new(layout, config.limits),
+            control,
+            opening,
+            request: None,
+            admitted: false,
+        }
+    }
 }
 
 impl Connection {
@@ -79,79 +181,47 @@ impl Connection {
         target: EntityAddr,
         kind: EntityType,
         (local, remote): (SocketAddr, SocketAddr),
-        global_seq: u64,
+        opening: Opening,
     ) -> Self {
         let policy = config.policies.of(kind);
-        let role = Role::Connector { target };
         let mut peer = Peer::at(remote);
         peer.kind = Some(kind);
-        Self::new(
-            config,
-            role,
-            policy,
-            State::BannerConnecting,
-            peer,
-            local,
-            global_seq,
-        )
+        let stream = Stream::new(&config, Role::Connector { target }, local, opening);
+        let mut connection = Self::new(config, policy, peer, stream);
+        connection.target = Some(target);
+        connection.session.global_seq = opening.global_seq;
+        connection
     }
 
     /// The acceptor's end of a socket from `remote` to `local`.
     pub fn accept(
         config: Arc<Config>,
         (local, remote): (SocketAddr, SocketAddr),
-        global_seq: u64,
+        opening: Opening,
     ) -> Self {
-        let role = Role::Acceptor { refused_auth: 0 };
         // Nobody knows yet who connects; HELLO will tell.
         let policy = config.policies.of(EntityType::Client);
-        let peer = Peer::at(remote);
-        Self::new(
-            config,
-            role,
-            policy,
-            State::BannerAccepting,
-            peer,
-            local,
-            global_seq,
-        )
+        let stream = Stream::new(&config, Role::Acceptor { refused_auth: 0 }, local, opening);
+        Self::new(config, policy, Peer::at(remote), stream)
     }
 
-    fn new(
-        config: Arc<Config>,
-        role: Role,
-        policy: Policy,
-        state: State,
-        peer: Peer,
-        local: SocketAddr,
-        global_seq: u64,
-    ) -> Self {
-        let layout = Layout {
-            revision: Revision::Rev1,
-            data_crc: config.data_crc,
-        };
-        let reader = FrameReader::new(layout, config.limits);
-        let mut control = BytesMut::new();
-        banner::write(config.banner, &mut control);
-        let messages = ready::Messages::default();
+    fn new(config: Arc<Config>, policy: Policy, peer: Peer, stream: Stream) -> Self {
         Self {
             config,
-            role,
             policy,
-            state,
             peer,
-            local,
-            layout,
-            reader,
-            control,
-            global_seq,
-            messages,
+            target: None,
+            stream,
+            session: Session::default(),
+            messages: Messages::default(),
+            keepalive: None,
+            throttled: false,
         }
     }
 
     /// How far the connection has come.
     pub fn state(&self) -> State {
-        self.state
+        self.stream.state
     }
 
     /// What is known about the other end.
@@ -166,72 +236,99 @@ impl Connection {
 
     /// Our end of the byte stream, known once a connector's is up.
     pub fn set_local(&mut self, local: SocketAddr) {
-        self.local = local;
+        self.stream.local = local;
     }
 
     /// The next received bytes.
     pub fn receive(&mut self, bytes: Bytes) {
-        self.reader.push(bytes);
+        if self.stream.failed_in.is_none() {
+            self.stream.reader.push(bytes);
+        }
     }
 
     /// How many bytes of the segment being received are still to come; 0 between segments.
     pub fn missing(&self) -> usize {
-        self.reader.missing()
+        self.stream.reader.missing()
     }
 
     /// Whether the stream, as far as it was received, ends within a frame.
     pub fn is_mid_frame(&self) -> bool {
-        self.reader.is_mid_frame()
+        self.stream.reader.is_mid_frame()
     }
 
     /// Takes in frames until there is something to tell. `None`: receive more bytes first.
     ///
     /// # Errors
-    /// The connection cannot go on; every later call returns `None`.
+    /// The stream cannot go on; every later call returns `None`.
     pub fn poll(&mut self) -> Result<Option<Event>, ConnectionError> {
         match self.take_in() {
             Ok(event) => Ok(event),
-            Err(cause) => {
-                let state = std::mem::replace(&mut self.state, State::Closed);
-                Err(ConnectionError {
-                    peer: Box::new(self.peer.clone()),
-                    state,
-                    cause,
-                })
-            }
+            Err(cause) => Err(self.fail(cause)),
+        }
+    }
+
+    fn fail(&mut self, cause: Cause) -> ConnectionError {
+        let state = std::mem::replace(&mut self.stream.state, State::Closed);
+        self.stream.failed_in = Some(state);
+        ConnectionError {
+            peer: Box::new(self.peer.clone()),
+            state,
+            cause,
         }
     }
 
     fn take_in(&mut self) -> Result<Option<Event>, Cause> {
-        if matches!(self.state, State::BannerConnecting | State::BannerAccepting) {
-            let Some(theirs) = banner::read(&mut self.reader)? else {
+        if matches!(
+            self.stream.state,
+            State::BannerConnecting | State::BannerAccepting
+        ) {
+            let Some(theirs) = banner::read(&mut self.stream.reader)? else {
                 return Ok(None);
             };
             self.agree_on_features(theirs)?;
             self.hello();
         }
-        while self.state != State::Closed {
-            let tag = self.reader.next_tag().map_err(Malformed::from)?;
-            let Some(tag) = tag else { break };
+        while !self.is_paused() {
+            let reader = &mut self.stream.reader;
+            let Some(tag) = reader.next_tag().map_err(Malformed::from)? else {
+                break;
+            };
             // Before the frame is collected: who has not said who it is must not fill our memory.
-            if !self.state.expects().contains(&tag) {
+            if !self.stream.state.expects().contains(&tag) {
                 return Err(PeerMisbehaved::UnexpectedFrame(tag).into());
             }
-            let head = self.reader.next_head().map_err(Malformed::from)?;
-            let Some(head) = head else { break };
+            if self.throttled && tag == Tag::Message && !self.stream.admitted {
+                let len = reader.payload_len();
+                return Ok(Some(Event::Incoming { len }));
+            }
+            let Some(head) = reader.next_head().map_err(Malformed::from)? else {
+                break;
+            };
             if head.tag == Tag::Message {
-                let message = self.messages.receive(head.aborted, &mut self.reader)?;
+                self.stream.admitted = false;
+                let message = self
+                    .messages
+                    .receive(head.aborted, &mut self.stream.reader)?;
                 if let Some(message) = message {
                     return Ok(Some(Event::Message(message)));
                 }
             } else if let Some(event) = self.control_frame(head)? {
                 return Ok(Some(event));
-            } else if self.control.len() > CONTROL_BACKLOG {
-                let bytes = self.control.len();
+            } else if self.stream.control.len() > CONTROL_BACKLOG {
+                let bytes = self.stream.control.len();
                 return Err(PeerMisbehaved::UnreadAnswers { bytes }.into());
             }
         }
         Ok(None)
+    }
+
+    /// Whether the next frame must wait: there is no stream, or the peer's request is not answered.
+    fn is_paused(&self) -> bool {
+        self.stream.request.is_some()
+            || matches!(
+                self.stream.state,
+                State::StartConnect | State::Standby | State::Wait | State::Closed
+            )
     }
 
     fn control_frame(&mut self, head: Head) -> Result<Option<Event>, Cause> {
@@ -239,15 +336,14 @@ impl Connection {
         if aborted {
             return Err(PeerMisbehaved::AbortedFrame(tag).into());
         }
-        let payload = self.reader.take_first();
-        if self.state == State::Ready {
+        let payload = self.stream.reader.take_first();
+        if self.stream.state == State::Ready {
             return self.established_frame(tag, &payload);
         }
-        match self.role {
-            Role::Connector { target } => self.connector_frame(tag, &payload, target)?,
-            Role::Acceptor { .. } => self.acceptor_frame(tag, &payload)?,
+        match self.stream.role {
+            Role::Connector { target } => self.connector_frame(tag, &payload, target),
+            Role::Acceptor { .. } => self.acceptor_frame(tag, &payload),
         }
-        Ok((self.state == State::Ready).then_some(Event::Ready))
     }
 
     /// Queues a message; it gets its sequence number when it is transmitted.
@@ -255,39 +351,91 @@ impl Connection {
     /// # Errors
     /// [`ApiMisuse::PayloadTooLong`]; nothing is queued.
     pub fn send(&mut self, message: Message) -> Result<(), ApiMisuse> {
-        self.messages.queue(message, &self.config.limits)
+        let ticket = None;
+        self.messages
+            .queue(Outgoing { message, ticket }, &self.config.limits)
     }
 
-    /// Asks the peer for a sign of life; it echoes `stamp`.
-    pub fn keepalive(&mut self, stamp: Timestamp) {
-        if self.state == State::Ready {
-            self.control(&Keepalive2 { stamp });
+    /// Queues a message that [`cancel`](Self::cancel) can take back by its ticket.
+    ///
+    /// # Errors
+    /// [`ApiMisuse::PayloadTooLong`]; nothing is queued.
+    pub fn send_cancellable(&mut self, message: Message, ticket: Ticket) -> Result<(), ApiMisuse> {
+        let ticket = Some(ticket);
+        self.messages
+            .queue(Outgoing { message, ticket }, &self.config.limits)
+    }
+
+    /// Takes a message back. Returns whether the peer will not see it.
+    pub fn cancel(&mut self, ticket: Ticket, unsent: &mut TxQueue) -> bool {
+        let _ = unsent;
+        self.messages.cancel(ticket)
+    }
+
+    /// Has messages announced by [`Event::Incoming`] before they are received, from now on.
+    pub fn throttle(&mut self) {
+        self.throttled = true;
+    }
+
+    /// Lets in the message that was announced.
+    pub fn admit(&mut self) {
+        self.stream.admitted = true;
+    }
+
+    /// The memory, in bytes, that messages hold which wait to be transmitted or acknowledged.
+    pub fn queued(&self) -> usize {
+        self.messages.held_bytes()
+    }
+
+    /// How far the session has come.
+    pub fn counts(&self) -> SessionCounts {
+        let (queued, unacknowledged) = self.messages.counts();
+        SessionCounts {
+            connect_seq: self.session.connect_seq,
+            sent: self.messages.out_seq(),
+            received: self.messages.in_seq(),
+            queued,
+            unacknowledged,
         }
     }
 
-    /// The memory, in bytes, that messages waiting to be transmitted hold.
-    pub fn queued(&self) -> usize {
-        self.messages.queued()
+    /// How many messages were sent again since the last call.
+    pub fn take_replayed(&mut self) -> u64 {
+        std::mem::take(&mut self.messages.replayed)
+    }
+
+    /// Whether all messages were transmitted and, on a lossless session, acknowledged.
+    pub fn is_settled(&self) -> bool {
+        self.messages.is_settled()
     }
 
     /// Whether [`transmit`](Self::transmit) has anything to do.
     pub fn wants_transmit(&self) -> bool {
-        !self.control.is_empty() || (self.state == State::Ready && !self.messages.is_empty())
+        !self.stream.control.is_empty()
+            || (self.stream.state == State::Ready
+                && (!self.messages.is_empty() || self.messages.ack_due().is_some()))
     }
 
-    /// Lays out what is due: control frames, then messages until `budget` bytes are reached.
+    /// Lays out what is due: control frames, then messages until `budget` bytes are reached, and an
+    /// acknowledgement if no message carries it.
     pub fn transmit(&mut self, writer: &mut FrameWriter<'_>, budget: usize) {
-        let mut written = self.control.len();
+        let mut written = self.stream.control.len();
         if written > 0 {
-            writer.raw(&self.control);
-            self.control.clear();
+            writer.raw(&self.stream.control);
+            self.stream.control.clear();
         }
-        if self.state == State::Ready {
+        if self.stream.state == State::Ready {
             while written < budget {
-                let Some(len) = self.messages.transmit(self.layout, writer) else {
+                let Some(len) = self.messages.transmit(self.stream.layout, writer) else {
                     break;
                 };
                 written += len;
+            }
+            if let Some(seq) = self.messages.ack_due() {
+                self.messages.ack_told(seq);
+                self.control(&Ack { seq });
+                writer.raw(&self.stream.control);
+                self.stream.control.clear();
             }
         }
         writer.finish();
@@ -296,17 +444,24 @@ impl Connection {
     fn control<C: Control>(&mut self, frame: &C) {
         let mut payload = BytesMut::new();
         frame.encode(&mut payload);
-        write_control(self.layout, C::TAG, &payload, &mut self.control);
+        write_control(
+            self.stream.layout,
+            C::TAG,
+            &payload,
+            &mut self.stream.control,
+        );
     }
 
     /// Our addresses as this peer sees them: where we are bound to any address, the one that the
-    /// peer reached.
+    /// peer reached; if we are not bound, where it sees us, without a port.
     fn our_addrs(&self) -> EntityAddrVec {
-        self.config
-            .addrs
-            .iter()
-            .map(|addr| addr.with_ip_if_unspecified(self.local.ip()))
-            .collect()
+        let ip = self.stream.local.ip();
+        if self.config.addrs.is_empty() {
+            let here = SocketAddr::new(ip, 0);
+            return EntityAddr::any(here, self.config.nonce).into();
+        }
+        let addrs = self.config.addrs.iter();
+        addrs.map(|addr| addr.with_ip_if_unspecified(ip)).collect()
     }
 }
 

@@ -7,11 +7,18 @@
 //!   AUTH_CONNECTING     ── AUTH_REQUEST ──────────▶   AUTH_ACCEPTING
 //!                       ◀─ AUTH_BAD_METHOD, or ────
 //!                       ◀──────────── AUTH_DONE ───
-//!   SIGN_CONNECTING     ── AUTH_SIGNATURE, both ───   SIGN_ACCEPTING
+//!   AUTH_CONNECTING_SIGN ─ AUTH_SIGNATURE, both ───   AUTH_ACCEPTING_SIGN
 //!   SESSION_CONNECTING  ── CLIENT_IDENT ──────────▶   SESSION_ACCEPTING
-//!                       ◀── SERVER_IDENT ──────────
+//!                       ◀── SERVER_IDENT, or ──────
+//!                       ◀──────────────── WAIT ────
+//!   SESSION_RECONNECTING ─ SESSION_RECONNECT ─────▶   SESSION_ACCEPTING
+//!                       ◀─ SESSION_RECONNECT_OK, or
+//!                       ◀─ RETRY, RETRY_GLOBAL, RESET (ask again), WAIT
 //!   READY               ── MESSAGE, ACK, KEEPALIVE2 ─ READY
 //! ```
+//!
+//! A session between two connections is in START_CONNECT (about to connect), STANDBY (until there
+//! is something to send, or the peer comes) or WAIT (the peer said that its own connection comes).
 //!
 //! Source: msgr2 specification, "Message flow"; the states are those of Ceph's
 //! `src/msg/async/ProtocolV2.h`.
@@ -30,41 +37,86 @@ pub enum State {
     AuthConnecting,
     SignConnecting,
     SessionConnecting,
+    SessionReconnecting,
     BannerAccepting,
     HelloAccepting,
     AuthAccepting,
     SignAccepting,
     SessionAccepting,
     Ready,
+    StartConnect,
+    Standby,
+    Wait,
     Closed,
 }
 
 impl State {
     /// Every state, in the order of the picture above.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::BannerConnecting,
         Self::HelloConnecting,
         Self::AuthConnecting,
         Self::SignConnecting,
         Self::SessionConnecting,
+        Self::SessionReconnecting,
         Self::BannerAccepting,
         Self::HelloAccepting,
         Self::AuthAccepting,
         Self::SignAccepting,
         Self::SessionAccepting,
         Self::Ready,
+        Self::StartConnect,
+        Self::Standby,
+        Self::Wait,
         Self::Closed,
     ];
+
+    /// Whether this is on the connector's side of a handshake.
+    pub const fn is_connecting(self) -> bool {
+        matches!(
+            self,
+            Self::BannerConnecting
+                | Self::HelloConnecting
+                | Self::AuthConnecting
+                | Self::SignConnecting
+                | Self::SessionConnecting
+                | Self::SessionReconnecting
+        )
+    }
+
+    /// Whether this is on the acceptor's side of a handshake.
+    pub const fn is_accepting(self) -> bool {
+        matches!(
+            self,
+            Self::BannerAccepting
+                | Self::HelloAccepting
+                | Self::AuthAccepting
+                | Self::SignAccepting
+                | Self::SessionAccepting
+        )
+    }
 
     /// The frames that are legal in this state. Any other ends the connection.
     pub const fn expects(self) -> &'static [Tag] {
         match self {
-            Self::BannerConnecting | Self::BannerAccepting | Self::Closed => &[],
+            Self::BannerConnecting
+            | Self::BannerAccepting
+            | Self::StartConnect
+            | Self::Standby
+            | Self::Wait
+            | Self::Closed => &[],
             Self::HelloConnecting | Self::HelloAccepting => &[Tag::Hello],
             Self::AuthConnecting => &[Tag::AuthBadMethod, Tag::AuthDone],
             Self::AuthAccepting => &[Tag::AuthRequest],
             Self::SignConnecting | Self::SignAccepting => &[Tag::AuthSignature],
-            Self::SessionConnecting => &[Tag::ServerIdent, Tag::IdentMissingFeatures],
+            Self::SessionConnecting => &[Tag::ServerIdent, Tag::IdentMissingFeatures, Tag::Wait],
+            Self::SessionReconnecting => &[
+                Tag::SessionReconnectOk,
+                Tag::SessionReset,
+                Tag::SessionRetry,
+                Tag::SessionRetryGlobal,
+                Tag::Wait,
+            ],
             Self::SessionAccepting => &[Tag::ClientIdent, Tag::SessionReconnect],
             Self::Ready => &[Tag::Message, Tag::Ack, Tag::Keepalive2, Tag::Keepalive2Ack],
         }
@@ -78,12 +130,16 @@ impl State {
             Self::AuthConnecting => "AUTH_CONNECTING",
             Self::SignConnecting => "AUTH_CONNECTING_SIGN",
             Self::SessionConnecting => "SESSION_CONNECTING",
+            Self::SessionReconnecting => "SESSION_RECONNECTING",
             Self::BannerAccepting => "BANNER_ACCEPTING",
             Self::HelloAccepting => "HELLO_ACCEPTING",
             Self::AuthAccepting => "AUTH_ACCEPTING",
             Self::SignAccepting => "AUTH_ACCEPTING_SIGN",
             Self::SessionAccepting => "SESSION_ACCEPTING",
             Self::Ready => "READY",
+            Self::StartConnect => "START_CONNECT",
+            Self::Standby => "STANDBY",
+            Self::Wait => "WAIT",
             Self::Closed => "CLOSED",
         }
     }

@@ -37,7 +37,7 @@ pub(crate) struct Head {
 ///
 /// Segments are checked and collected as their bytes come in, so that a long one is summed while
 /// its bytes are still in the cache, and nothing is set aside for what has not arrived yet.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct FrameReader {
     layout: Layout,
     limits: Limits,
@@ -212,6 +212,12 @@ impl FrameReader {
         Ok(Some(self.preamble.tag))
     }
 
+    /// The sum of the lengths of all segments but the first, of the frame whose preamble is there.
+    pub(crate) fn payload_len(&self) -> usize {
+        let rest = self.preamble.segments().iter().skip(1);
+        rest.map(|segment| segment.len as usize).sum()
+    }
+
     #[inline]
     fn receive_preamble(&mut self) -> Result<bool, FrameError> {
         let Some(wire) = self.input.take_array() else {
@@ -313,7 +319,7 @@ impl FrameReader {
 }
 
 /// Received bytes that no frame has claimed yet.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Input {
     slices: VecDeque<Bytes>,
     len: usize,

@@ -8,6 +8,11 @@ use super::{Control, EntityAddr, EntityAddrVec, Features, Malformed, Reader, Tag
 pub mod ident_flags {
     /// A broken connection takes the session with it.
     pub const LOSSY: u64 = 1;
+
+    /// The flags of an end that is lossy or not.
+    pub const fn of(lossy: bool) -> u64 {
+        if lossy { LOSSY } else { 0 }
+    }
 }
 
 /// Connector: open a session.

@@ -10,7 +10,7 @@ use msgr_protocol::wire::{
 };
 use msgr_protocol::{
     AuthName, Cause, Config, Connection, ConnectionError, EntityName, Event, FeaturePair, Features,
-    PeerMisbehaved, Policy, State,
+    Opening, PeerMisbehaved, Policy, State,
 };
 
 use super::{find, frames, handshake, message, stream, write_frame, written};
@@ -83,7 +83,7 @@ impl Session {
             ident.target,
             kind,
             self.sockets(),
-            ident.global_seq,
+            opening(ident.global_seq),
         )
     }
 
@@ -101,7 +101,18 @@ impl Session {
             required: ident.required,
         };
         let (client, server) = self.sockets();
-        Connection::accept(Arc::new(config), (server, client), ident.global_seq)
+        Connection::accept(
+            Arc::new(config),
+            (server, client),
+            opening(ident.global_seq),
+        )
+    }
+}
+
+fn opening(global_seq: u64) -> Opening {
+    Opening {
+        global_seq,
+        cookie: 1,
     }
 }
 

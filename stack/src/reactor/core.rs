@@ -1,23 +1,24 @@
 //! [`Core`]: a reactor's connections and their transport; everything but the dispatcher, so that
 //! callbacks can be given access to it.
 
-use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
+use fastrand::Rng;
 use msgr_protocol::{
-    self as protocol, Config, ConnectionError, EntityAddr, EntityType, Message, Peer, State,
+    self as protocol, Config, ConnectionError, EntityAddr, Message, Opening, Peer, Ticket,
     Timestamp,
 };
-use msgr_transport::{Close, ConnId, ConnectOptions, ListenOptions, ListenerId, Slots, Transport};
+use msgr_transport::{Close, ConnId, ListenOptions, ListenerId, Slots, Transport};
 
-use super::entry::{Entry, Link, Stage, Wire};
+use super::entry::{Entry, Link, Wire};
 use super::timers::Timers;
+use crate::budget::{Account, Budget, Charge};
 use crate::connection::{Connection, ConnectionId, SendRefusal};
-use crate::error::{BindError, Fault, FaultCause};
+use crate::dump::ConnectionDump;
+use crate::error::BindError;
 use crate::inbox::Inbox;
 use crate::messenger::Shared;
 use crate::metrics::{Metrics, add};
@@ -32,19 +33,29 @@ pub(crate) struct Core {
     /// Which of the messenger's reactors this is.
     number: usize,
     /// Where the handles of accepted connections lead.
-    inbox: Arc<Inbox>,
+    pub(super) inbox: Arc<Inbox>,
     pub(super) transport: Box<dyn Transport>,
-    config: Arc<Config>,
+    pub(super) config: Arc<Config>,
     pub(super) entries: Slots<Connection, Entry>,
     /// By slot of the transport's connection.
     by_conn: Vec<Option<ConnectionId>>,
     pub(super) touched: Vec<ConnectionId>,
     pub(super) local: VecDeque<(ConnectionId, Message)>,
     pub(super) timers: Timers,
+    /// When messages that were given a deadline are taken back.
+    pub(super) cancellations: BTreeMap<(Instant, Ticket), ConnectionId>,
+    /// Connections that are being shut down.
+    pub(super) ending: Vec<ConnectionId>,
+    /// Connections that wait for room in a budget, the longest first.
+    pub(super) starved: VecDeque<ConnectionId>,
+    /// Sessions without a stream that were given something to send.
+    pub(super) wanting: Vec<ConnectionId>,
+    budget: Option<Arc<Budget>>,
     listeners: Vec<ListenerId>,
     /// Messages and payload bytes queued since the last transmission.
     pub(super) lot: (usize, usize),
     pub(super) block: BytesMut,
+    rng: Rng,
 }
 
 impl std::fmt::Debug for Core {
@@ -64,6 +75,8 @@ impl Core {
         transport: Box<dyn Transport>,
     ) -> Self {
         let config = Arc::new(shared.settings.protocol.clone());
+        let budget = Budget::new(shared.settings.budgets.reactor);
+        let rng = Rng::with_seed(shared.settings.seed.wrapping_add(number as u64));
         Self {
             shared,
             number,
@@ -75,9 +88,15 @@ impl Core {
             touched: Vec::new(),
             local: VecDeque::new(),
             timers: Timers::default(),
+            cancellations: BTreeMap::new(),
+            ending: Vec::new(),
+            starved: VecDeque::new(),
+            wanting: Vec::new(),
+            budget,
             listeners: Vec::new(),
             lot: (0, 0),
             block: BytesMut::new(),
+            rng,
         }
     }
 
@@ -103,10 +122,30 @@ impl Core {
         self.wire(id).map_or(0, |wire| wire.protocol.queued())
     }
 
-    pub(crate) fn send(
+    pub(crate) fn send(&mut self, id: ConnectionId, message: Message) -> Result<(), SendRefusal> {
+        self.queue(id, message, protocol::Connection::send)
+    }
+
+    pub(crate) fn send_cancellable(
+        &mut self,
+        id: ConnectionId,
+        message: Message,
+        ticket: Ticket,
+        deadline: Option<Instant>,
+    ) -> Result<(), SendRefusal> {
+        self.queue(id, message, |protocol, message| {
+            protocol.send_cancellable(message, ticket)
+        })?;
+        let cancellation = deadline.map(|at| ((at, ticket), id));
+        self.cancellations.extend(cancellation);
+        Ok(())
+    }
+
+    fn queue(
         &mut self,
         id: ConnectionId,
         mut message: Message,
+        send: impl FnOnce(&mut protocol::Connection, Message) -> Result<(), protocol::ApiMisuse>,
     ) -> Result<(), SendRefusal> {
         let backlog = self.settings().send_backlog;
         let entry = self.entries.get_mut(id).ok_or(SendRefusal::Closed)?;
@@ -117,7 +156,10 @@ impl Core {
                 if queued > backlog {
                     return Err(SendRefusal::Backlog { queued });
                 }
-                wire.protocol.send(message)?;
+                if wire.end_by.is_some() {
+                    return Err(SendRefusal::Closed);
+                }
+                send(&mut wire.protocol, message)?;
                 self.lot = (self.lot.0 + 1, self.lot.1 + len);
                 self.touch(id);
             }
@@ -141,6 +183,32 @@ impl Core {
 
     pub(crate) fn mark_down(&mut self, id: ConnectionId) {
         self.remove(id, Close::Abort);
+    }
+
+    pub(super) fn make_disposable(&mut self, id: ConnectionId) {
+        if let Some(wire) = self.wire_mut(id) {
+            wire.disposable = true;
+            wire.protocol.make_disposable();
+        }
+    }
+
+    pub(super) fn dump(&self) -> Vec<ConnectionDump> {
+        let wires = self.entries.iter().filter_map(|(_, entry)| {
+            let Link::Wire(wire) = &entry.link else {
+                return None;
+            };
+            Some(ConnectionDump {
+                target: entry.handle.target(),
+                shared: entry.handle.key().is_some(),
+                peer: Some(wire.protocol.peer().clone()),
+                state: wire.protocol.state(),
+                policy: wire.protocol.policy(),
+                counts: wire.protocol.counts(),
+                queued_bytes: wire.protocol.queued(),
+                throttled: wire.starved,
+            })
+        });
+        wires.collect()
     }
 
     // Opening and closing.
@@ -185,101 +253,92 @@ impl Core {
         })
     }
 
-    pub(super) fn connect(
-        &mut self,
-        handle: Connection,
-        kind: EntityType,
-        target: EntityAddr,
-        now: Instant,
-    ) -> Result<(), Fault> {
-        let remote = target.socket.expect("checked when the handle was made");
-        let conn = self
-            .transport
-            .connect(remote, &ConnectOptions::default())
-            .map_err(|error| {
-                let peer = Box::new(Peer::at(remote));
-                let cause = FaultCause::Open(error.to_string());
-                Fault {
-                    peer,
-                    state: State::BannerConnecting,
-                    cause,
-                }
-            })?;
-        // The transport tells our end once it is up.
-        let local = SocketAddr::new(unspecified(remote.ip()), 0);
-        let config = Arc::clone(&self.config);
-        let ends = (local, remote);
-        let protocol = protocol::Connection::connect(config, target, kind, ends, self.next_seq());
-        self.add_wire(handle, conn, protocol, Stage::Connecting, now);
-        Ok(())
-    }
-
-    pub(super) fn connected(&mut self, conn: ConnId, local: SocketAddr) {
-        if let Some(id) = self.id_of(conn)
-            && let Some(wire) = self.wire_mut(id)
-        {
-            wire.up = true;
-            wire.protocol.set_local(local);
-            self.touch(id);
+    pub(super) fn opening(&mut self, above: u64) -> Opening {
+        Opening {
+            global_seq: self.shared.next_global_seq(above),
+            cookie: self.rng.u64(1..),
         }
     }
 
-    pub(super) fn accept(
-        &mut self,
-        conn: ConnId,
-        local: SocketAddr,
-        remote: SocketAddr,
-        now: Instant,
-    ) {
-        let handle = Connection::new(Arc::clone(&self.inbox), None, self.settings().send_backlog);
-        let config = Arc::clone(&self.config);
-        let protocol = protocol::Connection::accept(config, (local, remote), self.next_seq());
-        let id = self.add_wire(handle, conn, protocol, Stage::Accepting, now);
-        self.touch(id);
-    }
-
-    fn next_seq(&self) -> u64 {
-        self.shared.global_seq.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    fn add_wire(
+    pub(super) fn add_wire(
         &mut self,
         handle: Connection,
-        conn: ConnId,
         protocol: protocol::Connection,
-        stage: Stage,
         now: Instant,
     ) -> ConnectionId {
         let wire = Wire {
-            conn,
+            conn: None,
+            ours: handle.target().is_some(),
             protocol,
             unsent: VecDeque::new(),
-            stage,
-            up: stage == Stage::Accepting,
+            up: false,
             touched: false,
+            known: false,
+            disposable: false,
             active: now,
+            deadline: None,
+            backoff: self.settings().backoff.initial,
+            end_by: None,
+            account: None,
+            charge: None,
+            starved: false,
         };
-        let id = self.entries.insert_with(|id| {
+        self.entries.insert_with(|id| {
             handle.set_id(id);
             Entry {
                 handle,
                 link: Link::Wire(Box::new(wire)),
             }
-        });
+        })
+    }
+
+    /// Gives the session a connection of the transport's.
+    pub(super) fn attach(&mut self, id: ConnectionId, conn: ConnId) {
         if self.by_conn.len() <= conn.slot() {
             self.by_conn.resize(conn.slot() + 1, None);
         }
         self.by_conn[conn.slot()] = Some(id);
-        self.timers.set(now + self.settings().timeouts.ready, id);
-        id
+        if let Some(wire) = self.wire_mut(id) {
+            wire.conn = Some(conn);
+        }
+    }
+
+    /// Takes the session's connection of the transport's away.
+    pub(super) fn detach(&mut self, id: ConnectionId, how: Close) {
+        let Some(wire) = self.wire_mut(id) else {
+            return;
+        };
+        wire.up = false;
+        wire.starved = false;
+        wire.charge = None;
+        wire.unsent.clear();
+        if let Some(conn) = wire.conn.take() {
+            self.by_conn[conn.slot()] = None;
+            self.transport.close(conn, how);
+        }
+    }
+
+    pub(super) fn set_deadline(&mut self, id: ConnectionId, at: Option<Instant>) {
+        if let Some(Entry {
+            link: Link::Wire(wire),
+            ..
+        }) = self.entries.get_mut(id)
+        {
+            let at = match (at, wire.end_by) {
+                (Some(at), Some(end)) => Some(at.min(end)),
+                (at, end) => at.or(end),
+            };
+            self.timers.reset(id, &mut wire.deadline, at);
+        }
     }
 
     pub(super) fn remove(&mut self, id: ConnectionId, how: Close) -> Option<Entry> {
-        let entry = self.entries.remove(id)?;
-        if let Link::Wire(wire) = &entry.link {
-            self.transport.close(wire.conn, how);
-            self.by_conn[wire.conn.slot()] = None;
+        if let Some(wire) = self.wire_mut(id) {
+            wire.end_by = None;
         }
+        self.set_deadline(id, None);
+        self.detach(id, how);
+        let entry = self.entries.remove(id)?;
         self.forget(&entry.handle);
         Some(entry)
     }
@@ -288,32 +347,6 @@ impl Core {
     pub(super) fn forget(&self, handle: &Connection) {
         handle.set_closed();
         self.shared.registry.remove(handle);
-    }
-
-    /// Takes a connection out because of `cause`; returns its handle, the fault, and how far it
-    /// had come.
-    pub(super) fn fault(
-        &mut self,
-        id: ConnectionId,
-        cause: FaultCause,
-        state: Option<State>,
-    ) -> Option<(Connection, Fault, Stage)> {
-        // What was laid out before may tell the peer why.
-        let Entry { handle, link } = self.remove(id, Close::Drain)?;
-        let Link::Wire(wire) = link else { return None };
-        let metrics = &self.metrics();
-        let ready = wire.stage == Stage::Ready;
-        add(
-            if ready {
-                &metrics.resets
-            } else {
-                &metrics.failed_handshakes
-            },
-            1,
-        );
-        let peer = Box::new(wire.protocol.peer().clone());
-        let state = state.unwrap_or(wire.protocol.state());
-        Some((handle, Fault { peer, state, cause }, wire.stage))
     }
 
     // The way in.
@@ -329,10 +362,12 @@ impl Core {
     /// The connection that uses the transport's `conn`.
     pub(super) fn id_of(&self, conn: ConnId) -> Option<ConnectionId> {
         let id = (*self.by_conn.get(conn.slot())?)?;
-        self.wire(id).filter(|wire| wire.conn == conn).map(|_| id)
+        self.wire(id)
+            .filter(|wire| wire.conn == Some(conn))
+            .map(|_| id)
     }
 
-    fn wire(&self, id: ConnectionId) -> Option<&Wire> {
+    pub(super) fn wire(&self, id: ConnectionId) -> Option<&Wire> {
         match &self.entries.get(id)?.link {
             Link::Wire(wire) => Some(wire),
             Link::Loopback { .. } => None,
@@ -366,33 +401,54 @@ impl Core {
         self.wire_mut(id)?.protocol.poll().transpose()
     }
 
-    /// Marks a connection ready; returns whether it was ours to open.
-    pub(super) fn set_ready(&mut self, id: ConnectionId) -> bool {
+    /// What the connection's messages count against, from now on.
+    pub(super) fn open_account(&mut self, id: ConnectionId) {
+        let Some(kind) = self.peer(id).and_then(|peer| peer.kind) else {
+            return;
+        };
+        let budgets = self.budget.iter().cloned();
+        let account = Account::new(budgets.chain(self.shared.budgets(kind)).collect());
+        if let Some(wire) = self.wire_mut(id)
+            && wire.account.is_none()
+            && account.is_some()
+        {
+            wire.account = account;
+            wire.protocol.throttle();
+        }
+    }
+
+    /// Makes room for a message, or has the connection wait for it. Returns whether there is room.
+    pub(super) fn admit(&mut self, id: ConnectionId, len: usize) -> bool {
+        let inbox = Arc::clone(&self.inbox);
         let Some(wire) = self.wire_mut(id) else {
             return false;
         };
-        let ours = wire.stage == Stage::Connecting;
-        wire.stage = Stage::Ready;
-        let peer = wire.protocol.peer().clone();
-        self.handle(id)
-            .into_iter()
-            .for_each(|handle| handle.set_ready(Some(peer.clone())));
-        let metrics = &self.metrics();
-        add(
-            if ours {
-                &metrics.connected
-            } else {
-                &metrics.accepted
-            },
-            1,
-        );
-        ours
+        if wire.starved {
+            return false;
+        }
+        if let Some(account) = &wire.account {
+            // Room for a message that the peer sent twice, or took back, is room for this one.
+            wire.charge = None;
+            wire.charge = account.charge(len, &inbox);
+            if wire.charge.is_none() {
+                wire.starved = true;
+                if let Some(conn) = wire.conn {
+                    self.transport.set_receive(conn, false);
+                }
+                self.starved.push_back(id);
+                add(&self.metrics().throttled, 1);
+                return false;
+            }
+        }
+        wire.protocol.admit();
+        true
     }
 
     /// Has a long run of bytes that is known to come received in one piece.
     pub(super) fn place(&mut self, id: ConnectionId) {
         let Some(wire) = self.wire(id) else { return };
-        let (conn, missing) = (wire.conn, wire.protocol.missing());
+        let missing = wire.protocol.missing();
+        let Some(conn) = wire.conn else { return };
         if missing >= PLACE_FROM && self.transport.caps().places {
             let run = self.transport.pool().take_exact(missing);
             // Declined: the bytes come in pieces, as ever.
@@ -400,25 +456,60 @@ impl Core {
         }
     }
 
-    /// Why a connection whose timer expired must end, if it must.
-    pub(super) fn overdue(&mut self, id: ConnectionId, now: Instant) -> Option<FaultCause> {
-        let idle = self.settings().timeouts.idle;
-        let wire = self.wire(id)?;
-        let deadline = wire.active + idle;
-        if wire.stage != Stage::Ready {
-            return Some(FaultCause::ReadyTimeout);
-        }
-        if deadline <= now {
-            return Some(FaultCause::IdleTimeout);
-        }
-        self.timers.set(deadline, id);
-        None
+    pub(super) fn take_charge(&mut self, id: ConnectionId) -> Option<Charge> {
+        self.wire_mut(id)?.charge.take()
     }
-}
 
-fn unspecified(like: IpAddr) -> IpAddr {
-    match like {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    /// Has a connection that waited for room read again. Returns whether it did wait.
+    pub(super) fn end_starvation(&mut self, id: ConnectionId) -> bool {
+        let Some(wire) = self.wire_mut(id) else {
+            return false;
+        };
+        let starved = std::mem::take(&mut wire.starved);
+        if starved && let Some(conn) = wire.conn {
+            self.transport.set_receive(conn, true);
+        }
+        starved
+    }
+
+    /// Asks for a session again, from a place behind `above`.
+    pub(super) fn retry(&mut self, id: ConnectionId, above: u64) {
+        let global_seq = self.shared.next_global_seq(above);
+        if let Some(wire) = self.wire_mut(id) {
+            wire.protocol.retry(global_seq);
+        }
+    }
+
+    /// Takes a message back; returns whether the peer will not see it.
+    pub(super) fn cancel(&mut self, id: ConnectionId, ticket: Ticket) -> bool {
+        self.wire_mut(id)
+            .is_some_and(|wire| wire.protocol.cancel(ticket, &mut wire.unsent))
+    }
+
+    pub(super) fn next_cancellation(&self) -> Option<Instant> {
+        self.cancellations.keys().next().map(|(at, _)| *at)
+    }
+
+    pub(super) fn due_cancellation(&mut self, now: Instant) -> Option<(ConnectionId, Ticket)> {
+        if self.next_cancellation()? > now {
+            return None;
+        }
+        let ((_, ticket), id) = self.cancellations.pop_first()?;
+        Some((id, ticket))
+    }
+
+    /// Takes nothing more to send on a connection, and ends it when all is delivered.
+    pub(super) fn begin_end(&mut self, id: ConnectionId, now: Instant) {
+        let end = now + self.settings().timeouts.shutdown;
+        let Some(wire) = self.wire_mut(id) else {
+            self.remove(id, Close::Drain);
+            return;
+        };
+        if wire.end_by.is_none() {
+            wire.end_by = Some(end);
+            let deadline = wire.deadline;
+            self.ending.push(id);
+            self.set_deadline(id, deadline.or(Some(end)));
+        }
     }
 }

@@ -1,10 +1,12 @@
 //! [`Entry`]: what a reactor keeps about one connection.
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use msgr_protocol::{self as protocol, TxQueue};
 use msgr_transport::ConnId;
 
+use crate::budget::{Account, Charge};
 use crate::connection::Connection;
 
 /// A connection in its reactor's table.
@@ -27,23 +29,40 @@ pub(super) enum Link {
 /// A connection over the transport.
 #[derive(Debug)]
 pub(super) struct Wire {
-    pub(super) conn: ConnId,
+    /// The transport's connection, if the session has one now.
+    pub(super) conn: Option<ConnId>,
     pub(super) protocol: protocol::Connection,
     /// Laid out, and not taken by the transport yet.
     pub(super) unsent: TxQueue,
-    pub(super) stage: Stage,
     /// Whether the transport's connection is up.
     pub(super) up: bool,
     /// Whether it is listed to be transmitted in this turn.
     pub(super) touched: bool,
+    /// Whether we opened it.
+    pub(super) ours: bool,
+    /// Whether the application knows it: it was ready once.
+    pub(super) known: bool,
+    /// Whether it ends without a word.
+    pub(super) disposable: bool,
     /// When something was last received or sent.
     pub(super) active: Instant,
+    /// When its timer expires.
+    pub(super) deadline: Option<Instant>,
+    /// How long to wait after the next failure.
+    pub(super) backoff: Duration,
+    /// When to stop waiting for what was sent to be delivered, once it is shut down.
+    pub(super) end_by: Option<Instant>,
+    /// What the connection's messages count against.
+    pub(super) account: Option<Arc<Account>>,
+    /// Room for the message being received.
+    pub(super) charge: Option<Charge>,
+    /// Whether it waits for room in a budget before it receives its next message.
+    pub(super) starved: bool,
 }
 
-/// How far a connection has come, as the application sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
-    Connecting,
-    Accepting,
-    Ready,
+impl Wire {
+    /// Whether nothing is left to be sent, nor, on a lossless session, to be acknowledged.
+    pub(super) fn is_drained(&self) -> bool {
+        self.unsent.is_empty() && self.protocol.is_settled() && !self.protocol.wants_transmit()
+    }
 }

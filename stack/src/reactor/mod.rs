@@ -7,21 +7,26 @@
 mod core;
 mod entry;
 mod run;
+mod session;
 mod timers;
 mod transmit;
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use msgr_protocol::{ConnectionError, EntityAddr, EntityType, Event as ConnectionEvent, State};
-use msgr_transport::{CloseReason, Cost, Event, Transport};
+use msgr_protocol::{EntityAddr, EntityType, Event as ConnectionEvent, State, Ticket};
+use msgr_transport::{Close, CloseReason, Cost, Event, Transport};
 
 use crate::connection::{Connection, ConnectionId};
 use crate::dispatcher::{Context, Dispatcher};
-use crate::error::{BindError, FaultCause};
+use crate::dump::ConnectionDump;
+use crate::error::{BindError, Fault, FaultCause};
 use crate::inbox::{Command, Inbox};
 use crate::messenger::Shared;
 use crate::metrics::add;
+use crate::received::Received;
+
+use self::session::{Met, Outcome};
 
 pub(crate) use self::core::Core;
 
@@ -74,11 +79,10 @@ impl Reactor {
         }
         self.events = events;
         busy |= self.deliver_local(now);
+        busy |= self.feed_starved(now);
         self.expire(now);
         self.core.transmit(now);
-        if self.shut_down_by.is_some() {
-            self.core.close_drained();
-        }
+        self.end_drained(now);
         busy
     }
 
@@ -87,6 +91,7 @@ impl Reactor {
         let times = [
             self.core.timers.next(),
             self.core.transport.next_timeout(),
+            self.core.next_cancellation(),
             self.shut_down_by,
         ];
         times.into_iter().flatten().min()
@@ -95,6 +100,11 @@ impl Reactor {
     /// The number of connections, ready or not.
     pub fn connections(&self) -> usize {
         self.core.len()
+    }
+
+    /// All connections at this moment.
+    pub fn dump(&self) -> Vec<ConnectionDump> {
+        self.core.dump()
     }
 
     /// What the transport's work has cost so far.
@@ -160,11 +170,44 @@ impl Reactor {
                     .into_iter()
                     .for_each(|id| self.core.keepalive(id, stamp));
             }
+            Command::SendCancellable {
+                to,
+                message,
+                ticket,
+                deadline,
+            } => {
+                if let Some(id) = to.id()
+                    && let Err(error) = self.core.send_cancellable(id, message, ticket, deadline)
+                {
+                    tracing::warn!("{to:?}: message dropped: {error}");
+                }
+            }
+            Command::Cancel { on, ticket } => {
+                on.id()
+                    .into_iter()
+                    .for_each(|id| self.cancel(id, ticket, now));
+            }
             Command::MarkDown { connection } => {
                 connection
                     .id()
                     .into_iter()
                     .for_each(|id| self.core.mark_down(id));
+            }
+            Command::MakeDisposable { connection } => {
+                connection
+                    .id()
+                    .into_iter()
+                    .for_each(|id| self.core.make_disposable(id));
+            }
+            Command::Close { connection } => {
+                connection
+                    .id()
+                    .into_iter()
+                    .for_each(|id| self.core.begin_end(id, now));
+            }
+            Command::Dump { to } => {
+                // Whoever asked may have stopped waiting.
+                let _ = to.send(self.core.dump());
             }
             Command::Shutdown => self.shut_down(now),
         }
@@ -180,10 +223,19 @@ impl Reactor {
             });
             return;
         }
-        if let Err(fault) = self.core.connect(handle.clone(), kind, target, now) {
-            self.core.forget(&handle);
-            self.dispatcher.reset(&handle, &fault);
+        let id = self.core.connect(handle, kind, target, now);
+        self.dial(id, now);
+    }
+
+    fn dial(&mut self, id: ConnectionId, now: Instant) {
+        if let Err(cause) = self.core.dial(id, now) {
+            self.fault(id, cause, now);
         }
+    }
+
+    fn reconnect(&mut self, id: ConnectionId, now: Instant) {
+        self.core.prepare_stream(id);
+        self.dial(id, now);
     }
 
     fn event(&mut self, event: Event, now: Instant) {
@@ -212,14 +264,14 @@ impl Reactor {
             Event::Closed { conn, reason } => {
                 if let Some(id) = self.core.id_of(conn) {
                     let mid_frame = self.core.is_mid_frame(id);
-                    self.fault(id, FaultCause::Transport { reason, mid_frame }, None);
+                    self.fault(id, FaultCause::Transport { reason, mid_frame }, now);
                 }
             }
         }
     }
 
     /// Lets a connection take in what it has received, and tells the dispatcher.
-    fn pump(&mut self, id: ConnectionId, now: Instant) {
+    fn pump(&mut self, mut id: ConnectionId, now: Instant) {
         while let Some(polled) = self.core.poll(id) {
             let context = &mut Context {
                 core: &mut self.core,
@@ -227,28 +279,41 @@ impl Reactor {
                 now,
             };
             match polled {
+                Ok(ConnectionEvent::Incoming { len }) => {
+                    if !context.core.admit(id, len) {
+                        break;
+                    }
+                }
                 Ok(ConnectionEvent::Message(message)) => {
+                    let charge = context.core.take_charge(id);
                     let metrics = context.core.metrics();
                     add(&metrics.messages_received, 1);
                     add(&metrics.bytes_received, message.payload_len());
+                    let message = Received::new(message, charge);
                     self.dispatcher.message(context, message);
                     if self.core.is_lot_full() {
                         self.core.transmit(now);
                     }
                 }
                 Ok(ConnectionEvent::KeepaliveAck(stamp)) => {
+                    if let Some(handle) = context.core.handle(id) {
+                        handle.set_keepalive_ack(stamp);
+                    }
                     self.dispatcher.keepalive_ack(context, stamp);
                 }
-                Ok(ConnectionEvent::Ready) => {
-                    if context.core.set_ready(id) {
-                        self.dispatcher.connected(context);
-                    } else {
-                        self.dispatcher.accepted(context);
-                    }
+                Ok(ConnectionEvent::Ready) => self.ready(id, now),
+                Ok(ConnectionEvent::SessionRequested) => match self.meet(id, now) {
+                    Some(ready) => id = ready,
+                    None => break,
+                },
+                Ok(ConnectionEvent::RemoteReset) => self.remote_reset(id, now),
+                Ok(ConnectionEvent::RetryGlobal { above }) => context.core.retry(id, above),
+                Ok(ConnectionEvent::Wait) => {
+                    context.core.wait_for_peer(id, now);
+                    return;
                 }
                 Err(error) => {
-                    let ConnectionError { state, cause, .. } = error;
-                    self.fault(id, FaultCause::Protocol(cause), Some(state));
+                    self.fault(id, FaultCause::Protocol(error.cause), now);
                     return;
                 }
             }
@@ -257,9 +322,66 @@ impl Reactor {
         self.core.touch(id);
     }
 
-    /// Ends a connection because of `cause`, and tells the dispatcher. `left` is the state it was in, if
-    /// the protocol has left that already.
-    fn fault(&mut self, id: ConnectionId, cause: FaultCause, left: Option<State>) {
+    fn ready(&mut self, id: ConnectionId, now: Instant) {
+        let told = self.core.set_ready(id, now);
+        let context = &mut Context {
+            core: &mut self.core,
+            id,
+            now,
+        };
+        match told {
+            Some(true) => self.dispatcher.connected(context),
+            Some(false) => self.dispatcher.accepted(context),
+            None => {}
+        }
+    }
+
+    fn remote_reset(&mut self, id: ConnectionId, now: Instant) {
+        add(&self.core.metrics().remote_resets, 1);
+        self.dispatcher.remote_reset(&mut Context {
+            core: &mut self.core,
+            id,
+            now,
+        });
+    }
+
+    /// Answers a peer that asks for a session. Returns the connection that its stream now belongs
+    /// to, if there is more to be taken in.
+    fn meet(&mut self, newcomer: ConnectionId, now: Instant) -> Option<ConnectionId> {
+        let known = self.core.known(newcomer);
+        while let Some(known) = &known
+            && known.id().is_none()
+            && !known.is_closed()
+        {
+            // The application has asked for it a moment ago.
+            self.take_commands(now);
+        }
+        let known = known.and_then(|known| known.id());
+        match self.core.meet(newcomer, known, now) {
+            Met::Ready {
+                id,
+                remote_reset,
+                replaced,
+            } => {
+                if let Some((handle, fault)) = replaced {
+                    self.dispatcher.reset(&handle, &fault);
+                }
+                if remote_reset {
+                    self.remote_reset(id, now);
+                }
+                self.ready(id, now);
+                Some(id)
+            }
+            Met::Answered => Some(newcomer),
+            Met::Failed(error) => {
+                self.fault(newcomer, FaultCause::Protocol(error.cause), now);
+                None
+            }
+        }
+    }
+
+    /// Ends a stream because of `cause`, and tells the dispatcher.
+    fn fault(&mut self, id: ConnectionId, cause: FaultCause, now: Instant) {
         let refused = matches!(
             cause,
             FaultCause::Transport {
@@ -267,18 +389,37 @@ impl Reactor {
                 ..
             }
         );
-        let Some((handle, fault, stage)) = self.core.fault(id, cause, left) else {
-            return;
-        };
-        tracing::debug!("{fault}");
-        match stage {
-            entry::Stage::Accepting => self.dispatcher.rejected(&fault),
-            entry::Stage::Connecting if refused => {
-                self.dispatcher.refused(&handle, &fault);
+        match self.core.fault(id, cause, now) {
+            Some(Outcome::Ended {
+                handle: Some(handle),
+                fault,
+            }) => {
+                tracing::debug!("{fault}");
+                if refused {
+                    self.dispatcher.refused(&handle, &fault);
+                }
                 self.dispatcher.reset(&handle, &fault);
             }
-            _ => self.dispatcher.reset(&handle, &fault),
+            Some(Outcome::Ended {
+                handle: None,
+                fault,
+            }) => self.dispatcher.rejected(&fault),
+            Some(Outcome::Interrupted(fault)) => self.interrupted(id, &fault, refused, now),
+            Some(Outcome::Silent) | None => {}
         }
+    }
+
+    fn interrupted(&mut self, id: ConnectionId, fault: &Fault, refused: bool, now: Instant) {
+        tracing::debug!("{fault}; the session goes on");
+        if refused && let Some(handle) = self.core.handle(id) {
+            self.dispatcher.refused(&handle.clone(), fault);
+        }
+        let context = &mut Context {
+            core: &mut self.core,
+            id,
+            now,
+        };
+        self.dispatcher.interrupted(context, fault);
     }
 
     fn deliver_local(&mut self, now: Instant) -> bool {
@@ -295,18 +436,111 @@ impl Reactor {
                         id,
                         now,
                     },
-                    message,
+                    Received::new(message, None),
                 );
             }
         }
         due > 0
     }
 
-    fn expire(&mut self, now: Instant) {
-        while let Some(id) = self.core.timers.expired(now) {
-            if let Some(cause) = self.core.overdue(id, now) {
-                self.fault(id, cause, None);
+    /// Lets connections that waited for room in a budget try again.
+    fn feed_starved(&mut self, now: Instant) -> bool {
+        let due = if self.inbox.take_room() {
+            self.core.starved.len()
+        } else {
+            0
+        };
+        for _ in 0..due {
+            if let Some(id) = self.core.starved.pop_front()
+                && self.core.end_starvation(id)
+            {
+                self.pump(id, now);
             }
+        }
+        due > 0
+    }
+
+    fn cancel(&mut self, id: ConnectionId, ticket: Ticket, now: Instant) {
+        if self.core.cancel(id, ticket) {
+            self.dispatcher.cancelled(
+                &mut Context {
+                    core: &mut self.core,
+                    id,
+                    now,
+                },
+                ticket,
+            );
+        }
+    }
+
+    fn expire(&mut self, now: Instant) {
+        while let Some((id, ticket)) = self.core.due_cancellation(now) {
+            self.cancel(id, ticket, now);
+        }
+        while let Some(id) = self.core.timers.expired(now) {
+            self.overdue(id, now);
+        }
+    }
+
+    /// Does what is due when a connection's timer has expired.
+    fn overdue(&mut self, id: ConnectionId, now: Instant) {
+        let idle = self.core.settings().timeouts.idle;
+        let Some(wire) = self.core.wire_mut(id) else {
+            return;
+        };
+        wire.deadline = None;
+        if wire.end_by.is_some_and(|end| end <= now) {
+            self.end(id, FaultCause::ShutDownTimeout);
+            return;
+        }
+        match wire.protocol.state() {
+            State::StartConnect | State::Wait => self.reconnect(id, now),
+            // We are the ones who do not read: that is no reason to hang up.
+            State::Ready if wire.starved => self.core.set_deadline(id, Some(now + idle)),
+            State::Ready if wire.active + idle > now => {
+                let deadline = wire.active + idle;
+                self.core.set_deadline(id, Some(deadline));
+            }
+            State::Ready => self.fault(id, FaultCause::IdleTimeout, now),
+            State::Standby | State::Closed => {}
+            _ => self.fault(id, FaultCause::ReadyTimeout, now),
+        }
+    }
+
+    /// Ends what was shut down and has nothing left to send.
+    fn end_drained(&mut self, now: Instant) {
+        if self.shut_down_by.is_some() {
+            self.core.close_drained();
+        }
+        for id in std::mem::take(&mut self.core.ending) {
+            match self.core.wire(id) {
+                Some(wire) if wire.is_drained() => self.end(id, FaultCause::ShutDown),
+                Some(_) => self.core.ending.push(id),
+                None => {}
+            }
+        }
+        while let Some(id) = self.core.wanting.pop() {
+            if self
+                .core
+                .wire(id)
+                .is_some_and(|wire| wire.protocol.wants_stream())
+            {
+                self.reconnect(id, now);
+            }
+        }
+    }
+
+    fn end(&mut self, id: ConnectionId, cause: FaultCause) {
+        let Some(wire) = self.core.wire(id) else {
+            return;
+        };
+        let (peer, state) = (
+            Box::new(wire.protocol.peer().clone()),
+            wire.protocol.state(),
+        );
+        if let Some(entry) = self.core.remove(id, Close::Drain) {
+            let fault = Fault { peer, state, cause };
+            self.dispatcher.reset(&entry.handle, &fault);
         }
     }
 }

@@ -1,30 +1,41 @@
-//! Deadlines of connections. A connection has one; ending it does not remove it, its id then
-//! names nothing.
+//! Deadlines of connections, one for each at most.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use crate::connection::ConnectionId;
 
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
-    heap: BinaryHeap<Reverse<(Instant, ConnectionId)>>,
+    deadlines: BTreeSet<(Instant, ConnectionId)>,
 }
 
 impl Timers {
-    pub(crate) fn set(&mut self, at: Instant, id: ConnectionId) {
-        self.heap.push(Reverse((at, id)));
+    /// Moves the deadline of `id` from `old` to `new`; `old` is the caller's to keep.
+    pub(crate) fn reset(
+        &mut self,
+        id: ConnectionId,
+        old: &mut Option<Instant>,
+        new: Option<Instant>,
+    ) {
+        if let Some(at) = old.take() {
+            self.deadlines.remove(&(at, id));
+        }
+        if let Some(at) = new {
+            self.deadlines.insert((at, id));
+        }
+        *old = new;
     }
 
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.heap.peek().map(|Reverse((at, _))| *at)
+        self.deadlines.first().map(|(at, _)| *at)
     }
 
+    /// A connection whose deadline has come. It has none afterwards.
     pub(crate) fn expired(&mut self, now: Instant) -> Option<ConnectionId> {
         if self.next()? > now {
             return None;
         }
-        self.heap.pop().map(|Reverse((_, id))| id)
+        self.deadlines.pop_first().map(|(_, id)| id)
     }
 }

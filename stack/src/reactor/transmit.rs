@@ -10,6 +10,7 @@ use msgr_transport::{BufferPool, Close};
 use super::core::Core;
 use super::entry::{Entry, Link};
 use crate::connection::ConnectionId;
+use crate::metrics::add;
 
 /// A block to lay frames out in: what one turn of a busy connection fills.
 const BLOCK_LEN: usize = 64 << 10;
@@ -31,13 +32,16 @@ impl Blocks for PoolBlocks<'_> {
 impl Core {
     /// Lists a connection to be transmitted at the end of this turn.
     pub(super) fn touch(&mut self, id: ConnectionId) {
-        if let Some(wire) = self.wire_mut(id)
-            && !wire.touched
-            && wire.up
-            && (!wire.unsent.is_empty() || wire.protocol.wants_transmit())
-        {
-            wire.touched = true;
-            self.touched.push(id);
+        let Some(wire) = self.wire_mut(id) else {
+            return;
+        };
+        if wire.up {
+            if !wire.touched && (!wire.unsent.is_empty() || wire.protocol.wants_transmit()) {
+                wire.touched = true;
+                self.touched.push(id);
+            }
+        } else if wire.protocol.wants_stream() {
+            self.wanting.push(id);
         }
     }
 
@@ -53,6 +57,7 @@ impl Core {
         }
         self.lot = (0, 0);
         let caps = self.transport.caps();
+        let mut replayed = 0;
         let mut touched = std::mem::take(&mut self.touched);
         for id in touched.drain(..) {
             let Some(Entry {
@@ -63,6 +68,9 @@ impl Core {
                 continue;
             };
             wire.touched = false;
+            let Some(conn) = wire.conn.filter(|_| wire.up) else {
+                continue;
+            };
             wire.active = now;
             loop {
                 if wire.unsent.is_empty() && wire.protocol.wants_transmit() {
@@ -79,13 +87,15 @@ impl Core {
                     break;
                 }
                 // A connection that has just ended says so in the next poll.
-                let sent = self.transport.send(wire.conn, &mut wire.unsent);
+                let sent = self.transport.send(conn, &mut wire.unsent);
                 if sent.is_err() || !wire.unsent.is_empty() {
                     break;
                 }
             }
             handle.set_queued(wire.protocol.queued());
+            replayed += wire.protocol.take_replayed();
         }
+        add(&self.metrics().replayed, replayed as usize);
         self.touched = touched;
         self.transport.flush();
     }
@@ -93,7 +103,7 @@ impl Core {
     /// Ends every connection that has nothing left to send.
     pub(super) fn close_drained(&mut self) {
         let drained = |entry: &Entry| match &entry.link {
-            Link::Wire(wire) => wire.unsent.is_empty() && !wire.protocol.wants_transmit(),
+            Link::Wire(wire) => wire.is_drained(),
             Link::Loopback { .. } => true,
         };
         let ids: Vec<_> = self

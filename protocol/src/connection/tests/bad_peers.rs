@@ -203,9 +203,9 @@ fn somebody_who_dialled_another_address() {
         &frame(&client_ident()),
         PeerMisbehaved::WrongTarget {
             target: target(),
-            ours: Box::default(),
+            ours: Box::new(EntityAddr::any("10.0.0.3:0".parse().unwrap(), 30).into()),
         },
-        "the peer dialled v2:10.0.0.3:6800/30, we are []",
+        "the peer dialled v2:10.0.0.3:6800/30, we are any:10.0.0.3:0/30",
     );
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::pair::{Chop, Pair};
 use super::script::{
     End, auth_request, client_config, client_ident, client_socket, feed, frame, layout, numbered,
-    server_config, server_ident, server_socket, session_reconnect, target, transmitted,
+    opening, server_config, server_ident, server_socket, session_reconnect, target, transmitted,
 };
 use crate::config::{Config, Policies};
 use crate::connection::{Connection, Event, State};
@@ -58,7 +58,7 @@ fn both_ends_become_ready_and_know_each_other() {
         let Pair { client, server } = Pair::ready(client, server);
         for side in [&client, &server] {
             assert_eq!(side.connection.state(), State::Ready);
-            assert_eq!(side.connection.layout.revision, common);
+            assert_eq!(side.connection.stream.layout.revision, common);
             assert!(!side.connection.is_mid_frame());
             assert!(!side.connection.wants_transmit());
         }
@@ -149,7 +149,7 @@ fn neither_end_waits_for_the_other_with_banner_and_hello() {
         // The banner of the peer is enough; an acceptor need not hear HELLO first.
         feed(&mut connection, &banner).unwrap();
         let hello = transmitted(&mut connection);
-        assert_eq!(names(connection.layout, &hello), "HELLO");
+        assert_eq!(names(connection.stream.layout, &hello), "HELLO");
     }
 }
 
@@ -241,12 +241,12 @@ fn at(
         EntityAddr::msgr2(socket(dialled), 30),
         EntityType::Osd,
         (socket(client), socket(dialled)),
-        1,
+        opening(1),
     );
     pair.server.connection = Connection::accept(
         Arc::new(server_config),
         (socket(server), socket(seen_client)),
-        2,
+        opening(2),
     );
     pair
 }
@@ -328,14 +328,12 @@ fn idents_say_what_we_are() {
 
 #[test]
 fn a_policy_is_that_for_the_kind_of_peer() {
-    let lossless = Policy {
-        lossy: false,
-        server: true,
-    };
+    let lossless = Policy::STATEFUL_SERVER;
     let mut server = server_config();
     server.policies = Policies::new(Policy::STATELESS_SERVER).with(EntityType::Osd, lossless);
     let mut peer_osd = client_config();
     peer_osd.name.kind = EntityType::Osd;
+    peer_osd.policies = Policies::new(Policy::LOSSLESS_CLIENT);
     let policy_for = |client| {
         Pair::ready(client, server.clone())
             .server
@@ -348,10 +346,7 @@ fn a_policy_is_that_for_the_kind_of_peer() {
 
 #[test]
 fn the_server_decides_whether_the_session_is_lossy() {
-    let lossless = Policies::new(Policy {
-        lossy: false,
-        server: false,
-    });
+    let lossless = Policies::new(Policy::LOSSLESS_CLIENT);
     for (server_policy, lossy) in [(None, true), (Some(lossless.clone()), false)] {
         let mut client = client_config();
         client.policies = lossless.clone();
@@ -380,7 +375,7 @@ fn a_session_that_nobody_has_any_more_is_opened_anew() {
     let ident = frame(&client_ident());
     assert_eq!(feed(&mut connection, &ident).unwrap(), [Event::Ready]);
     assert_eq!(
-        names(connection.layout, &transmitted(&mut connection)),
+        names(connection.stream.layout, &transmitted(&mut connection)),
         Tag::ServerIdent.name()
     );
     assert_eq!(

@@ -62,6 +62,7 @@ fn no_frame_is_forgotten_here() {
         "KEEPALIVE2_ACK",
         "SERVER_IDENT",
         "SESSION_RECONNECT",
+        "WAIT",
     ];
     assert_eq!(read, expected);
 }

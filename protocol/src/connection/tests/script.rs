@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::auth;
 use crate::config::{Config, FeaturePair};
-use crate::connection::{Connection, Event, State};
+use crate::connection::{Connection, Event, Meeting, Opening, State};
 use crate::error::{Cause, ConnectionError};
 use crate::frame::{FrameWriter, HeapBlocks, Layout, Revision, TxQueue, write_control};
 use crate::message::Message;
@@ -58,13 +58,31 @@ pub(super) fn server_config() -> Config {
     config
 }
 
+/// The cookie is told from the place.
+pub(super) fn opening(global_seq: u64) -> Opening {
+    Opening {
+        global_seq,
+        cookie: 0xc0de_0000 + global_seq,
+    }
+}
+
 pub(super) fn connector(config: Config) -> Connection {
     let sockets = (client_socket(), server_socket());
-    Connection::connect(Arc::new(config), target(), EntityType::Osd, sockets, 1)
+    Connection::connect(
+        Arc::new(config),
+        target(),
+        EntityType::Osd,
+        sockets,
+        opening(1),
+    )
 }
 
 pub(super) fn acceptor(config: Config) -> Connection {
-    Connection::accept(Arc::new(config), (server_socket(), client_socket()), 2)
+    Connection::accept(
+        Arc::new(config),
+        (server_socket(), client_socket()),
+        opening(2),
+    )
 }
 
 pub(super) fn layout(revision: Revision) -> Layout {
@@ -143,7 +161,15 @@ pub(super) fn feed(
     connection.receive(Bytes::copy_from_slice(bytes));
     let mut events = Vec::new();
     while let Some(event) = connection.poll()? {
-        events.push(event);
+        match event {
+            // Here nobody has a session already.
+            Event::SessionRequested => {
+                if connection.meet(None)? == Meeting::Opened {
+                    events.push(Event::Ready);
+                }
+            }
+            event => events.push(event),
+        }
     }
     Ok(events)
 }

@@ -14,8 +14,14 @@ fn legal(state: State) -> &'static [Tag] {
         State::AuthConnecting => &[Tag::AuthBadMethod, Tag::AuthDone],
         State::AuthAccepting => &[Tag::AuthRequest],
         State::SignConnecting | State::SignAccepting => &[Tag::AuthSignature],
-        // A session can be resumed only by who has one: we never ask for that.
-        State::SessionConnecting => &[Tag::ServerIdent, Tag::IdentMissingFeatures],
+        State::SessionConnecting => &[Tag::ServerIdent, Tag::IdentMissingFeatures, Tag::Wait],
+        State::SessionReconnecting => &[
+            Tag::SessionReconnectOk,
+            Tag::SessionReset,
+            Tag::SessionRetry,
+            Tag::SessionRetryGlobal,
+            Tag::Wait,
+        ],
         State::SessionAccepting => &[Tag::ClientIdent, Tag::SessionReconnect],
         State::Ready => &[Tag::Message, Tag::Keepalive2, Tag::Keepalive2Ack, Tag::Ack],
         _ => &[],
@@ -60,7 +66,7 @@ fn a_frame_in_the_wrong_state_ends_the_connection() {
         }
     }
     let (tags, states) = (Tag::ALL.len(), 5);
-    let legal = [1 + 2 + 1 + 2 + 4, 1 + 1 + 1 + 2 + 4];
+    let legal = [1 + 2 + 1 + 3 + 4, 1 + 1 + 1 + 2 + 4];
     assert_eq!(refused, 2 * (2 * states * tags - legal[0] - legal[1]));
 }
 
@@ -136,10 +142,11 @@ fn an_unexpected_message_is_not_collected_first() {
 fn an_unexpected_frame_is_refused_for_what_it_is_even_if_damaged() {
     // The same cause, however much of the frame is there already.
     for (end, state) in reading() {
-        let mut wire = raw_frame(Revision::Rev1, Tag::Wait, b"not empty");
+        let mut wire = raw_frame(Revision::Rev1, Tag::SessionRetry, b"8 bytes.");
         let last = wire.len() - 1;
         wire[last] ^= 1;
-        let cause = PeerMisbehaved::UnexpectedFrame(Tag::Wait);
-        end.refuses(|| end.reach(state), &wire, cause, "unexpected WAIT frame");
+        let cause = PeerMisbehaved::UnexpectedFrame(Tag::SessionRetry);
+        let text = "unexpected SESSION_RETRY frame";
+        end.refuses(|| end.reach(state), &wire, cause, text);
     }
 }

@@ -1,0 +1,234 @@
+//! [`Messages`]: a session's messages, queued, sent and received, and their sequence numbers.
+//!
+//! A lossless session keeps what it sent until the peer has acknowledged it, and sends it again
+//! over the next stream, under the numbers that it has: whatever the peer received of it, on which
+//! stream ever, it knows a number's second coming.
+
+use std::collections::VecDeque;
+use std::mem;
+
+use super::out_queue::{OutQueue, Outgoing, Ticket};
+use crate::error::{ApiMisuse, Cause, Malformed, PeerMisbehaved};
+use crate::frame::{FrameReader, FrameWriter, Layout, Limits};
+use crate::message::{Header, Message};
+use crate::wire::Tag;
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Messages {
+    out: OutQueue,
+    /// Numbered and not acknowledged, in order; only if `keep`.
+    sent: VecDeque<Outgoing>,
+    /// How many of `sent` were transmitted on this stream.
+    transmitted: usize,
+    /// Payload bytes in `sent`.
+    sent_bytes: usize,
+    /// Whether messages are kept until they are acknowledged.
+    pub(super) keep: bool,
+    /// The last sequence number given out.
+    out_seq: u64,
+    /// The last sequence number that the peer acknowledged.
+    acked_seq: u64,
+    /// The last sequence number received.
+    in_seq: u64,
+    /// The last sequence number that the peer knows we received.
+    told_seq: u64,
+    /// How many messages were sent again.
+    pub(super) replayed: u64,
+}
+
+impl Messages {
+    pub(super) fn queue(&mut self, outgoing: Outgoing, limits: &Limits) -> Result<(), ApiMisuse> {
+        let message = &outgoing.message;
+        for (part, payload, limit) in [
+            ("front", &message.front, limits.front),
+            ("middle", &message.middle, limits.middle),
+            ("data", &message.data, limits.data),
+        ] {
+            let len = payload.len();
+            if len > limit as usize {
+                return Err(ApiMisuse::PayloadTooLong { part, len, limit });
+            }
+        }
+        self.out.push(outgoing);
+        Ok(())
+    }
+
+    /// Whether there is nothing to transmit.
+    pub(super) fn is_empty(&self) -> bool {
+        self.out.is_empty() && self.transmitted == self.sent.len()
+    }
+
+    /// Whether everything has been transmitted and, if that matters, acknowledged.
+    pub(super) fn is_settled(&self) -> bool {
+        self.out.is_empty() && self.sent.is_empty()
+    }
+
+    /// Whether the peer is to be told what we have received.
+    pub(super) fn ack_due(&self) -> Option<u64> {
+        (self.keep && self.in_seq > self.told_seq).then_some(self.in_seq)
+    }
+
+    pub(super) fn ack_told(&mut self, seq: u64) {
+        self.told_seq = seq;
+    }
+
+    pub(super) fn in_seq(&self) -> u64 {
+        self.in_seq
+    }
+
+    pub(super) fn out_seq(&self) -> u64 {
+        self.out_seq
+    }
+
+    /// How many messages are queued, and how many wait to be acknowledged.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.out.len(), self.sent.len())
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        let count = self.out.len() + self.sent.len();
+        self.out.bytes() + self.sent_bytes + count * size_of::<Message>()
+    }
+
+    /// Lays out the next message; returns the size of its frame in bytes.
+    pub(super) fn transmit(
+        &mut self,
+        layout: Layout,
+        writer: &mut FrameWriter<'_>,
+    ) -> Option<usize> {
+        self.told_seq = self.in_seq;
+        if let Some(again) = self.sent.get_mut(self.transmitted) {
+            self.transmitted += 1;
+            self.replayed += 1;
+            again.message.header.ack_seq = self.in_seq;
+            return Some(lay_out(&again.message, layout, writer));
+        }
+        let mut outgoing = self.out.pop()?;
+        let message = &mut outgoing.message;
+        self.out_seq += 1;
+        message.header.seq = self.out_seq;
+        message.header.ack_seq = self.in_seq;
+        let len = lay_out(message, layout, writer);
+        if self.keep {
+            self.sent_bytes += message.payload_len();
+            self.sent.push_back(outgoing);
+            self.transmitted += 1;
+        }
+        Some(len)
+    }
+
+    /// Takes a message out of the reader that has a whole frame of it.
+    #[inline]
+    pub(super) fn receive(
+        &mut self,
+        aborted: bool,
+        reader: &mut FrameReader,
+    ) -> Result<Option<Message>, Cause> {
+        let header = header(reader.first())?;
+        let [front, middle, data] = reader.rest();
+        let message = Message {
+            header,
+            front: mem::take(front),
+            middle: mem::take(middle),
+            data: mem::take(data),
+        };
+        self.acknowledged(header.ack_seq)?;
+        if header.seq <= self.in_seq {
+            // Sent again by a peer that did not know it had arrived.
+            return Ok(None);
+        }
+        if header.seq != self.in_seq + 1 {
+            let gap = PeerMisbehaved::SequenceGap {
+                last: self.in_seq,
+                received: header.seq,
+            };
+            return Err(gap.into());
+        }
+        self.in_seq = header.seq;
+        // The sender took an aborted message back; its number stays used.
+        Ok(if aborted { None } else { Some(message) })
+    }
+
+    /// The peer has received everything up to `seq`.
+    #[inline]
+    pub(super) fn acknowledged(&mut self, seq: u64) -> Result<(), PeerMisbehaved> {
+        if !self.keep {
+            return Ok(());
+        }
+        if seq > self.out_seq {
+            let last = self.out_seq;
+            return Err(PeerMisbehaved::AckOfUnsent { seq, last });
+        }
+        self.acked_seq = seq.max(self.acked_seq);
+        while let Some(outgoing) = self.sent.front()
+            && outgoing.message.header.seq <= seq
+        {
+            self.sent_bytes -= outgoing.message.payload_len();
+            self.sent.pop_front();
+            self.transmitted = self.transmitted.saturating_sub(1);
+        }
+        Ok(())
+    }
+
+    /// Whether a peer may have received everything up to `seq`, and no more.
+    pub(super) fn check_resumption(&self, seq: u64) -> Result<(), PeerMisbehaved> {
+        let (acked, last) = (self.acked_seq, self.out_seq);
+        if seq > last {
+            return Err(PeerMisbehaved::AckOfUnsent { seq, last });
+        }
+        if seq < acked {
+            return Err(PeerMisbehaved::AckTakenBack { seq, acked });
+        }
+        Ok(())
+    }
+
+    /// The session goes on over a new stream with a peer that has received everything up to `seq`.
+    pub(super) fn resume(&mut self, seq: u64) -> Result<(), PeerMisbehaved> {
+        self.check_resumption(seq)?;
+        self.acknowledged(seq)?;
+        self.transmitted = 0;
+        // The handshake has told it.
+        self.told_seq = self.in_seq;
+        Ok(())
+    }
+
+    /// A new session begins with what the last one has not got through.
+    pub(super) fn restart(&mut self) {
+        self.replayed += self.sent.len() as u64;
+        self.out.replay(self.sent.drain(..));
+        self.sent_bytes = 0;
+        self.transmitted = 0;
+        self.out_seq = 0;
+        self.acked_seq = 0;
+        self.in_seq = 0;
+        self.told_seq = 0;
+    }
+
+    /// Drops everything that is not acknowledged. Returns how many messages that were.
+    pub(super) fn clear(&mut self) -> usize {
+        let dropped = self.out.len() + self.sent.len();
+        self.out.clear();
+        self.sent.clear();
+        self.sent_bytes = 0;
+        self.transmitted = 0;
+        dropped
+    }
+
+    /// Takes back a message that was not numbered yet.
+    pub(super) fn cancel(&mut self, ticket: Ticket) -> bool {
+        self.out.cancel(ticket).is_some()
+    }
+}
+
+fn lay_out(message: &Message, layout: Layout, writer: &mut FrameWriter<'_>) -> usize {
+    let payloads = [&message.front, &message.middle, &message.data];
+    writer.frame(layout, Tag::Message, &message.header.encode(), payloads)
+}
+
+/// Parses a message's first segment; later versions may append to it.
+fn header(segment: &[u8]) -> Result<Header, Malformed> {
+    let wire = segment
+        .first_chunk()
+        .ok_or(Malformed::HeaderLength(segment.len()))?;
+    Ok(Header::decode(wire))
+}

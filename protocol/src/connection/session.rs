@@ -1,0 +1,160 @@
+//! [`Session`]: what outlives a byte stream besides the messages, and the rules by which an
+//! acceptor decides what becomes of a peer that asks for one.
+//!
+//! Source: msgr2 specification, "Message flow" and "Reconnection"; `handle_client_ident` and
+//! `handle_reconnect` in Ceph's `src/msg/async/ProtocolV2.cc`.
+
+use super::State;
+use crate::policy::Policy;
+use crate::wire::{ClientIdent, SessionReconnect};
+
+/// A session's identity, and how often it was connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(super) struct Session {
+    /// Chosen by the end that opened the session; 0 until it does, and if lossy.
+    pub(super) client_cookie: u64,
+    /// Chosen by the other end; 0 until we know it, and if lossy.
+    pub(super) server_cookie: u64,
+    /// The messenger's place of our last attempt to connect.
+    pub(super) global_seq: u64,
+    /// The last place that the peer told.
+    pub(super) peer_global_seq: u64,
+    /// How often the session was connected again.
+    pub(super) connect_seq: u64,
+    /// We made the peer wait for a connection of ours, so there must be one.
+    pub(super) promised: bool,
+}
+
+impl Session {
+    /// Whether the session was opened and can be resumed.
+    pub(super) fn is_open(&self) -> bool {
+        self.server_cookie != 0
+    }
+
+    /// Lets go of what the peer no longer knows, but for our name for the session.
+    pub(super) fn close(&mut self) {
+        self.server_cookie = 0;
+        self.connect_seq = 0;
+    }
+}
+
+/// What a new stream brings a peer that asks for a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Request {
+    Open(ClientIdent),
+    Resume(SessionReconnect),
+}
+
+/// The session that an acceptor has with the peer already.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known {
+    pub(super) session: Session,
+    pub(super) policy: Policy,
+    pub(super) state: State,
+    /// Whether the peer's connection wins if ours is under way too.
+    pub(super) peer_wins: bool,
+}
+
+/// What becomes of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Judgement {
+    /// A session of its own; the one that is known, if any, is gone.
+    Open,
+    /// The known session goes on over the new stream, or starts anew there.
+    TakeOver {
+        /// Whether the peer forgot it, so that what is queued is dropped.
+        forgotten: bool,
+    },
+    /// Our own connection is under way and wins.
+    Wait,
+    /// The request is older than the session: nobody waits for an answer.
+    Stale,
+    /// There is no such session: ask for a new one.
+    Reset { full: bool },
+    /// Ask again, as the connection after this one of the session.
+    Retry { connect_seq: u64 },
+    /// Ask again, from a later place in your messenger.
+    RetryGlobal { global_seq: u64 },
+}
+
+impl Known {
+    /// Whether our own attempt is under way and comes first. One that is not under way, because it
+    /// failed and the next is not due yet, must not keep out a peer that has come through.
+    fn wins(&self) -> bool {
+        self.state.is_connecting() && !self.peer_wins
+    }
+
+    fn judge_open(&self, ident: &ClientIdent) -> Judgement {
+        let Session {
+            client_cookie,
+            peer_global_seq,
+            ..
+        } = self.session;
+        let another = self.session.is_open() && client_cookie != ident.cookie;
+        if peer_global_seq > ident.global_seq {
+            let restarted = another
+                && client_cookie != 0
+                && ident.cookie != 0
+                && !matches!(self.state, State::Ready | State::Standby);
+            return if restarted {
+                Judgement::Open
+            } else {
+                Judgement::Stale
+            };
+        }
+        if self.policy.lossy {
+            return Judgement::Open;
+        }
+        if another {
+            let forgotten = self.policy.reset_check;
+            return Judgement::TakeOver { forgotten };
+        }
+        // The same cookie: the peer has not heard that the session is open.
+        if client_cookie != ident.cookie && self.wins() {
+            return Judgement::Wait;
+        }
+        Judgement::TakeOver { forgotten: false }
+    }
+
+    fn judge_resume(&self, request: &SessionReconnect) -> Judgement {
+        let Session {
+            client_cookie,
+            peer_global_seq,
+            connect_seq,
+            ..
+        } = self.session;
+        if self.policy.lossy {
+            return Judgement::Reset { full: true };
+        }
+        if client_cookie != request.client_cookie {
+            let full = self.policy.reset_check;
+            return Judgement::Reset { full };
+        }
+        if !self.session.is_open() {
+            return Judgement::Reset { full: false };
+        }
+        if peer_global_seq > request.global_seq {
+            let global_seq = peer_global_seq;
+            return Judgement::RetryGlobal { global_seq };
+        }
+        if connect_seq > request.connect_seq {
+            return Judgement::Retry { connect_seq };
+        }
+        if connect_seq == request.connect_seq && self.wins() {
+            return Judgement::Wait;
+        }
+        Judgement::TakeOver { forgotten: false }
+    }
+}
+
+impl Request {
+    /// What becomes of the request, given the session with the same peer.
+    pub(super) fn judge(&self, known: Option<&Known>) -> Judgement {
+        match (self, known) {
+            (Self::Open(_), None) => Judgement::Open,
+            (Self::Open(ident), Some(known)) => known.judge_open(ident),
+            (Self::Resume(_), None) => Judgement::Reset { full: true },
+            (Self::Resume(request), Some(known)) => known.judge_resume(request),
+        }
+    }
+}
