@@ -222,8 +222,7 @@ impl Messenger {
         if let Some(connection) = by_addr.get(&target) {
             return Ok(connection.clone());
         }
-        let connection = self.open(kind, target)?;
-        connection.set_key(target);
+        let connection = self.open(kind, target, true)?;
         by_addr.insert(target, connection.clone());
         Ok(connection)
     }
@@ -241,15 +240,24 @@ impl Messenger {
         if target.socket.is_none() {
             return Err(ConnectError::NotAnEndpoint(target));
         }
-        self.open(kind, target)
+        self.open(kind, target, false)
     }
 
-    fn open(&self, kind: EntityType, target: EntityAddr) -> Result<Connection, ConnectError> {
+    fn open(
+        &self,
+        kind: EntityType,
+        target: EntityAddr,
+        shared: bool,
+    ) -> Result<Connection, ConnectError> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let inbox = &self.inboxes[turn % self.inboxes.len()];
         let backlog = self.shared.settings.send_backlog;
         let tickets = Arc::clone(&self.shared.last_ticket);
         let connection = Connection::new(Arc::clone(inbox), Some(target), backlog, tickets);
+        if shared {
+            // Before the reactor can end it.
+            connection.set_key(target);
+        }
         let command = Command::Connect {
             connection: connection.clone(),
             kind,

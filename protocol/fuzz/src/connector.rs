@@ -70,7 +70,7 @@ fn legal(state: State, tag: Tag) -> Option<&'static [State]> {
         (State::SignConnecting, Tag::AuthSignature) => &[State::SessionConnecting],
         (State::SessionConnecting, Tag::ServerIdent) => &[State::Ready],
         (State::AuthConnecting, Tag::AuthBadMethod)
-        | (State::SessionConnecting, Tag::IdentMissingFeatures) => &[],
+        | (State::SessionConnecting, Tag::IdentMissingFeatures | Tag::Wait) => &[],
         _ => return None,
     })
 }

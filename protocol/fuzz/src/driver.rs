@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use msgr_protocol::frame::Limits;
 use msgr_protocol::{
-    ApiMisuse, Config, Connection, Event, Features, Message, Opening, State, Timestamp,
+    AfterFault, ApiMisuse, Config, Connection, Event, Features, Message, Opening, State, Timestamp,
 };
 
 use super::chop::Chop;
@@ -206,6 +206,11 @@ impl Driver<'_> {
     }
 
     fn event(&mut self, event: Event) {
+        if event == Event::Wait {
+            assert_eq!(self.connection.state(), State::Wait);
+            assert_eq!(self.connection.disconnect().1, AfterFault::Gone);
+            return;
+        }
         assert_eq!(self.connection.state(), State::Ready);
         match event {
             Event::Ready => {

@@ -15,12 +15,12 @@ impl Connection {
         }
     }
 
-    /// Asks the peer for a sign of life; it echoes `stamp`. While the session has no connection,
-    /// the question waits for one, and the session with it is worth connecting.
+    /// Asks the peer for a sign of life; it echoes `stamp`. A lossless session without a stream
+    /// keeps the question and is connected for it; a lossy one that is not ready drops it.
     pub fn keepalive(&mut self, stamp: Timestamp) {
         if self.state() == super::State::Ready {
             self.control(&Keepalive2 { stamp });
-        } else {
+        } else if !self.policy.lossy {
             self.keepalive = Some(stamp);
         }
     }

@@ -345,8 +345,8 @@ impl Core {
 
     /// Closes a handle and lets its address be dialled anew.
     pub(super) fn forget(&self, handle: &Connection) {
-        handle.set_closed();
         self.shared.registry.remove(handle);
+        handle.set_closed();
     }
 
     // The way in.
