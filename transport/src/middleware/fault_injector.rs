@@ -1,6 +1,8 @@
 //! [`FaultInjector`]: connections that end by chance.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use bytes::BytesMut;
@@ -30,6 +32,7 @@ pub struct FaultInjector<T> {
     rng: Rng,
     /// Ends to be told in the next poll.
     ended: Vec<(ConnId, CloseReason)>,
+    strikes: Arc<AtomicU32>,
 }
 
 impl<T: Transport> FaultInjector<T> {
@@ -40,10 +43,27 @@ impl<T: Transport> FaultInjector<T> {
             injection,
             rng: Rng::with_seed(seed),
             ended: Vec::new(),
+            strikes: Arc::default(),
         }
     }
 
-    fn strikes(&mut self, one_in: u32) -> bool {
+    /// So many of the next operations, a send or a piece of received data, end their connections,
+    /// besides those struck by chance. Whoever holds this may set it while others drive.
+    pub fn strikes(&self) -> Arc<AtomicU32> {
+        Arc::clone(&self.strikes)
+    }
+
+    fn strikes_operation(&mut self) -> bool {
+        let fewer = |left: u32| left.checked_sub(1);
+        // Looking is cheaper than an exchange in vain.
+        let ordered = self.strikes.load(Ordering::Relaxed) > 0
+            && (self.strikes)
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer)
+                .is_ok();
+        ordered || self.by_chance(self.injection.socket_failures)
+    }
+
+    fn by_chance(&mut self, one_in: u32) -> bool {
         one_in > 0 && self.rng.u32(0..one_in) == 0
     }
 
@@ -77,7 +97,7 @@ impl<T: Transport> Transport for FaultInjector<T> {
 
     fn connect(&mut self, to: SocketAddr, options: &ConnectOptions) -> Result<ConnId, OpenError> {
         let conn = self.inner.connect(to, options)?;
-        if self.strikes(self.injection.connect_refusals) {
+        if self.by_chance(self.injection.connect_refusals) {
             self.end(conn, CloseReason::Refused);
         }
         Ok(conn)
@@ -86,7 +106,7 @@ impl<T: Transport> Transport for FaultInjector<T> {
     /// What a struck send has taken is lost, as with a socket that fails after the write.
     fn send(&mut self, conn: ConnId, queue: &mut TxQueue) -> Result<usize, SendError> {
         let taken = self.inner.send(conn, queue)?;
-        if self.strikes(self.injection.socket_failures) {
+        if self.strikes_operation() {
             self.end(conn, CloseReason::Injected);
         }
         Ok(taken)
@@ -105,7 +125,7 @@ impl<T: Transport> Transport for FaultInjector<T> {
         while let Some(event) = events.get_mut(next) {
             next += 1;
             if let Event::Data { conn, .. } = *event
-                && self.strikes(self.injection.socket_failures)
+                && self.strikes_operation()
             {
                 self.inner.close(conn, Close::Abort);
                 *event = Event::Closed {

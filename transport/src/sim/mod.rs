@@ -124,6 +124,11 @@ impl SimNetwork {
         self.0.borrow().next_event_time(None)
     }
 
+    /// What goes wrong by chance with connections yet to be made.
+    pub fn set_faults(&self, faults: FaultRates) {
+        self.0.borrow_mut().config.faults = faults;
+    }
+
     /// Cuts what is flushed `from` that side of connections yet to be made as `chop` says.
     pub fn set_chop(&self, from: Side, chop: Chop) {
         self.0.borrow_mut().chop[from as usize] = chop;

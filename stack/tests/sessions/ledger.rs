@@ -1,0 +1,222 @@
+//! [`Ledger`]: what one process was told, and whether it may be: every message exactly once and in
+//! order, per session and direction.
+//!
+//! A message carries who sent it, in which life and epoch of the sender, and its number in that
+//! epoch. An epoch ends when the sender is told that the session is gone; a life with the process.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use msgr::protocol::{Message, Ticket, Timestamp};
+use msgr::{Connection, Context, Dispatcher, Fault, Received};
+
+/// Who sent a message, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Stamp {
+    pub(crate) sender: i64,
+    pub(crate) life: u64,
+    pub(crate) epoch: u64,
+    pub(crate) number: u64,
+}
+
+impl Stamp {
+    pub(crate) fn message(self, data: usize) -> Message {
+        let mut message = Message::new(1);
+        message.header.tid = self.number;
+        let words = [self.sender as u64, self.life, self.epoch, self.number];
+        message.front = words.map(u64::to_le_bytes).concat().into();
+        message.data = self.filler(data).into();
+        message
+    }
+
+    fn filler(self, len: usize) -> Vec<u8> {
+        (0..len as u64).map(|i| (i ^ self.number) as u8).collect()
+    }
+
+    fn of(message: &Message) -> Self {
+        let front = message.front.contiguous();
+        let word = |at: usize| u64::from_le_bytes(front[8 * at..8 * at + 8].try_into().unwrap());
+        let stamp = Self {
+            sender: word(0) as i64,
+            life: word(1),
+            epoch: word(2),
+            number: word(3),
+        };
+        let data = message.data.contiguous();
+        assert_eq!(*data, stamp.filler(data.len()), "{stamp:?} is damaged");
+        stamp
+    }
+}
+
+/// What the dispatcher was told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Seen {
+    Connected(i64),
+    Accepted(i64),
+    Message(Stamp),
+    RemoteReset(i64),
+    Interrupted(String),
+    Cancelled,
+    Keepalive,
+    Reset(String),
+    Rejected(String),
+    Refused,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    pub(crate) seen: Vec<Seen>,
+    pub(crate) violations: Vec<String>,
+    /// The newest connection with each peer, as far as the dispatcher told.
+    pub(crate) connections: HashMap<i64, Connection>,
+    /// The epoch towards each peer, and the last number sent in it.
+    sent: HashMap<i64, (u64, u64)>,
+    /// The last message of each sender.
+    received: HashMap<i64, Stamp>,
+    /// How many messages came in all.
+    pub(crate) count: u64,
+    /// Whether messages are sent back.
+    pub(crate) echo: bool,
+    /// Whether a new life or epoch must begin with its first message: a peer that keeps what it had
+    /// queued for our former life may go on with it.
+    pub(crate) strict_start: bool,
+    /// Received messages that the application does not let go.
+    pub(crate) held: Option<Vec<Received>>,
+    pub(crate) quiet: bool,
+}
+
+impl Ledger {
+    pub(crate) fn next(&mut self, me: i64, life: u64, peer: i64) -> Stamp {
+        let (epoch, number) = self.sent.entry(peer).or_default();
+        *number += 1;
+        Stamp {
+            sender: me,
+            life,
+            epoch: *epoch,
+            number: *number,
+        }
+    }
+
+    /// The last message that was sent to a peer.
+    pub(crate) fn last_sent(&self, peer: i64) -> (u64, u64) {
+        self.sent.get(&peer).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn last_received(&self, peer: i64) -> Option<Stamp> {
+        self.received.get(&peer).copied()
+    }
+
+    /// What was sent and has not arrived is not to be expected any more.
+    pub(crate) fn new_epoch(&mut self, peer: i64) {
+        let (epoch, number) = self.sent.entry(peer).or_default();
+        (*epoch, *number) = (*epoch + 1, 0);
+    }
+
+    fn tell(&mut self, seen: Seen) {
+        if !self.quiet {
+            self.seen.push(seen);
+        }
+    }
+
+    fn receive(&mut self, stamp: Stamp) {
+        self.count += 1;
+        let last = self.received.insert(stamp.sender, stamp);
+        let due = match last {
+            Some(last) if (last.life, last.epoch) == (stamp.life, stamp.epoch) => last.number + 1,
+            Some(last) if (last.life, last.epoch) > (stamp.life, stamp.epoch) => {
+                self.violations.push(format!("{stamp:?} after {last:?}"));
+                return;
+            }
+            None if !self.strict_start => stamp.number,
+            _ => 1,
+        };
+        if stamp.number != due {
+            let violation = format!("{stamp:?} where number {due} was due, last was {last:?}");
+            self.violations.push(violation);
+        }
+    }
+}
+
+/// Writes a process's ledger.
+pub(crate) struct Witness(pub(crate) Arc<Mutex<Ledger>>);
+
+fn number(context: &Context<'_>) -> i64 {
+    let name = context.peer().and_then(|peer| peer.name);
+    name.map_or(0, |name| name.num)
+}
+
+impl Witness {
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.0.lock().unwrap()
+    }
+
+    fn now_with(&self, context: &Context<'_>) -> i64 {
+        let (peer, connection) = (number(context), context.connection());
+        if let Some(connection) = connection {
+            self.ledger().connections.insert(peer, connection);
+        }
+        peer
+    }
+}
+
+impl Dispatcher for Witness {
+    fn connected(&mut self, context: &mut Context<'_>) {
+        let peer = self.now_with(context);
+        self.ledger().tell(Seen::Connected(peer));
+    }
+
+    fn accepted(&mut self, context: &mut Context<'_>) {
+        let peer = self.now_with(context);
+        self.ledger().tell(Seen::Accepted(peer));
+    }
+
+    fn message(&mut self, context: &mut Context<'_>, message: Received) {
+        let mut ledger = self.ledger();
+        let stamp = Stamp::of(&message);
+        ledger.receive(stamp);
+        ledger.tell(Seen::Message(stamp));
+        if ledger.echo {
+            context.send(message.into_message()).unwrap();
+        } else if let Some(held) = &mut ledger.held {
+            held.push(message);
+        }
+    }
+
+    fn remote_reset(&mut self, context: &mut Context<'_>) {
+        let peer = number(context);
+        let mut ledger = self.ledger();
+        ledger.new_epoch(peer);
+        ledger.tell(Seen::RemoteReset(peer));
+    }
+
+    fn interrupted(&mut self, _: &mut Context<'_>, fault: &Fault) {
+        self.ledger().tell(Seen::Interrupted(fault.to_string()));
+    }
+
+    fn cancelled(&mut self, _: &mut Context<'_>, _: Ticket) {
+        self.ledger().tell(Seen::Cancelled);
+    }
+
+    fn keepalive_ack(&mut self, _: &mut Context<'_>, _: Timestamp) {
+        self.ledger().tell(Seen::Keepalive);
+    }
+
+    fn reset(&mut self, connection: &Connection, fault: &Fault) {
+        let mut ledger = self.ledger();
+        let mut peers = ledger.connections.iter();
+        let peer = peers.find(|(_, newest)| newest.is(connection));
+        if let Some(peer) = peer.map(|(peer, _)| *peer) {
+            ledger.connections.remove(&peer);
+            ledger.new_epoch(peer);
+        }
+        ledger.tell(Seen::Reset(fault.to_string()));
+    }
+
+    fn rejected(&mut self, fault: &Fault) {
+        self.ledger().tell(Seen::Rejected(fault.to_string()));
+    }
+
+    fn refused(&mut self, _: &Connection, _: &Fault) {
+        self.ledger().tell(Seen::Refused);
+    }
+}

@@ -1,0 +1,382 @@
+//! [`World`]: processes with messengers on one network, simulated or the host's loopback.
+
+use std::cell::RefCell;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use msgr::protocol::{EntityAddr, EntityName, EntityType, Policies, Policy};
+use msgr::transport::Transport;
+use msgr::transport::middleware::{FaultInjector, Injection};
+use msgr::transport::posix::Posix;
+use msgr::transport::sim::{Crash, SimConfig, SimNetwork};
+use msgr::{Connection, Messenger, Reactor, Settings, Totals};
+
+use super::ledger::{Ledger, Seen, Witness};
+
+pub(crate) enum Net {
+    Sim(SimNetwork),
+    /// The kernel's, in real time.
+    Loopback,
+}
+
+/// What a process is, in all its lives.
+#[derive(Clone)]
+pub(crate) struct Spec {
+    pub(crate) name: EntityName,
+    pub(crate) policy: Policy,
+    /// Whether it can be reached.
+    pub(crate) bound: bool,
+    pub(crate) injection: Injection,
+    pub(crate) configure: Arc<dyn Fn(&mut Settings)>,
+}
+
+impl Spec {
+    /// `osd.N` of this policy, bound.
+    pub(crate) fn bound(policy: Policy) -> Self {
+        Self::new(EntityType::Osd, policy, true)
+    }
+
+    /// `client.N` of this policy, which nobody can dial.
+    pub(crate) fn client(policy: Policy) -> Self {
+        Self::new(EntityType::Client, policy, false)
+    }
+
+    fn new(kind: EntityType, policy: Policy, bound: bool) -> Self {
+        Self {
+            name: EntityName { kind, num: 0 },
+            policy,
+            bound,
+            injection: Injection::default(),
+            configure: Arc::new(|_| {}),
+        }
+    }
+
+    pub(crate) fn with(mut self, configure: impl Fn(&mut Settings) + 'static) -> Self {
+        self.configure = Arc::new(configure);
+        self
+    }
+
+    pub(crate) fn injecting(mut self, injection: Injection) -> Self {
+        self.injection = injection;
+        self
+    }
+}
+
+pub(crate) struct Node {
+    pub(crate) messenger: Messenger,
+    reactor: RefCell<Reactor>,
+    ledger: Arc<Mutex<Ledger>>,
+    /// Operations yet to be struck by a fault.
+    strikes: Arc<AtomicU32>,
+    pub(crate) spec: Spec,
+    pub(crate) addr: Option<EntityAddr>,
+    life: u64,
+}
+
+pub(crate) struct World {
+    pub(crate) net: Net,
+    nodes: Vec<Option<Node>>,
+    pub(crate) now: Instant,
+    pub(crate) seed: u64,
+    /// The totals of processes that have ended.
+    past: Vec<Totals>,
+}
+
+/// Real time that nothing waits for unless a test fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+impl World {
+    pub(crate) fn simulated(seed: u64, config: SimConfig) -> Self {
+        Self::new(Net::Sim(SimNetwork::new(seed, config)), seed)
+    }
+
+    pub(crate) fn loopback(seed: u64) -> Self {
+        Self::new(Net::Loopback, seed)
+    }
+
+    fn new(net: Net, seed: u64) -> Self {
+        Self {
+            net,
+            nodes: Vec::new(),
+            now: Instant::now(),
+            seed,
+            past: Vec::new(),
+        }
+    }
+
+    pub(crate) fn network(&self) -> &SimNetwork {
+        match &self.net {
+            Net::Sim(network) => network,
+            Net::Loopback => panic!("this is not a simulation"),
+        }
+    }
+
+    /// Starts a process; the first is 1.
+    pub(crate) fn start(&mut self, mut spec: Spec) -> i64 {
+        let number = self.nodes.len() as i64 + 1;
+        spec.name.num = number;
+        let at = SocketAddr::new(self.ip(number), 6800);
+        let nonce = number as u32;
+        let addr = spec.bound.then(|| match self.net {
+            Net::Sim(_) => EntityAddr::msgr2(at, nonce),
+            Net::Loopback => EntityAddr::msgr2(SocketAddr::new(at.ip(), 0), nonce),
+        });
+        self.nodes.push(None);
+        self.begin_life(number, spec, addr, 1);
+        number
+    }
+
+    pub(crate) fn ip(&self, number: i64) -> IpAddr {
+        match self.net {
+            Net::Sim(_) => [10, 0, 0, number as u8].into(),
+            Net::Loopback => [127, 0, 0, 1].into(),
+        }
+    }
+
+    fn begin_life(&mut self, number: i64, spec: Spec, addr: Option<EntityAddr>, life: u64) {
+        let mut settings = Settings::new(spec.name, spec.policy);
+        settings.protocol.policies = Policies::new(spec.policy);
+        settings.protocol.nonce = number as u32;
+        settings.seed = self.seed ^ (number as u64) << 32 ^ life << 48;
+        settings.first_global_seq = life << 32;
+        (spec.configure)(&mut settings);
+        let inner: Box<dyn Transport> = match &self.net {
+            Net::Sim(network) => Box::new(network.node(self.ip(number))),
+            Net::Loopback => Box::new(Posix::new().unwrap()),
+        };
+        let injector = FaultInjector::new(inner, spec.injection, settings.seed);
+        let strikes = injector.strikes();
+        let ledger = Arc::<Mutex<Ledger>>::default();
+        ledger.lock().unwrap().strict_start = spec.policy.reset_check || spec.policy.lossy;
+        let witness = Witness(Arc::clone(&ledger));
+        let (messenger, mut reactor) =
+            Messenger::driven_by_caller(settings, Box::new(injector), witness).unwrap();
+        let addr = addr.map(|addr| reactor.bind(addr).unwrap());
+        self.nodes[number as usize - 1] = Some(Node {
+            messenger,
+            reactor: reactor.into(),
+            ledger,
+            strikes,
+            spec,
+            addr,
+            life,
+        });
+    }
+
+    /// The process is gone, with all that it knew.
+    pub(crate) fn kill(&mut self, number: i64) -> (Spec, Option<EntityAddr>, u64) {
+        if let Net::Sim(network) = &self.net {
+            network.crash(self.ip(number), Crash::Reset);
+        }
+        let node = self.nodes[number as usize - 1].take().unwrap();
+        self.past.push(node.messenger.totals());
+        let violations = &node.ledger.lock().unwrap().violations;
+        assert!(violations.is_empty(), "{number}: {violations:?}");
+        (node.spec, node.addr, node.life)
+    }
+
+    /// The process is gone and comes back at the same address.
+    pub(crate) fn restart(&mut self, number: i64) {
+        let (spec, addr, life) = self.kill(number);
+        self.begin_life(number, spec, addr, life + 1);
+    }
+
+    pub(crate) fn node(&self, number: i64) -> &Node {
+        self.nodes[number as usize - 1].as_ref().unwrap()
+    }
+
+    pub(crate) fn numbers(&self) -> Vec<i64> {
+        let alive = |number: &i64| self.nodes[*number as usize - 1].is_some();
+        (1..=self.nodes.len() as i64).filter(alive).collect()
+    }
+
+    pub(crate) fn ledger(&self, number: i64) -> MutexGuard<'_, Ledger> {
+        self.node(number).ledger.lock().unwrap()
+    }
+
+    pub(crate) fn reactor(&self, number: i64) -> &RefCell<Reactor> {
+        &self.node(number).reactor
+    }
+
+    pub(crate) fn addr(&self, number: i64) -> EntityAddr {
+        self.node(number).addr.expect("bound")
+    }
+
+    pub(crate) fn socket(&self, number: i64) -> SocketAddr {
+        self.addr(number).socket.unwrap()
+    }
+
+    // What processes do.
+
+    pub(crate) fn connect(&self, from: i64, to: i64) -> Connection {
+        let kind = self.node(to).spec.name.kind;
+        let connection = self.node(from).messenger.connect(kind, self.addr(to));
+        let connection = connection.unwrap();
+        self.ledger(from).connections.insert(to, connection.clone());
+        connection
+    }
+
+    /// The newest connection of one process with another.
+    pub(crate) fn connection(&self, from: i64, to: i64) -> Option<Connection> {
+        self.ledger(from).connections.get(&to).cloned()
+    }
+
+    /// Sends `count` messages on the connection that there is.
+    pub(crate) fn send(&self, from: i64, to: i64, count: usize) {
+        for _ in 0..count {
+            self.send_sized(from, to, 10);
+        }
+    }
+
+    pub(crate) fn send_sized(&self, from: i64, to: i64, data: usize) {
+        let connection = self.connection(from, to).expect("they are connected");
+        if connection.is_closed() {
+            return;
+        }
+        let life = self.node(from).life;
+        let stamp = self.ledger(from).next(from, life, to);
+        connection.send(stamp.message(data)).unwrap();
+        // The inbox is bounded.
+        self.turn(from);
+    }
+
+    pub(crate) fn mark_down(&self, from: i64, to: i64) {
+        let connection = self.ledger(from).connections.remove(&to);
+        if let Some(connection) = connection {
+            connection.mark_down();
+            self.ledger(from).new_epoch(to);
+            self.turn(from);
+        }
+    }
+
+    /// The next operation of this process on a socket breaks that socket's connection.
+    pub(crate) fn strike(&self, number: i64) {
+        self.node(number).strikes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    // Time.
+
+    pub(crate) fn turn(&self, number: i64) -> bool {
+        self.node(number).reactor.borrow_mut().turn(self.now)
+    }
+
+    fn turn_all(&self) -> bool {
+        let nodes = self.nodes.iter().flatten();
+        nodes.fold(false, |busy, node| {
+            node.reactor.borrow_mut().turn(self.now) | busy
+        })
+    }
+
+    /// Lets everything happen that happens in so much time.
+    pub(crate) fn run(&mut self, time: Duration) {
+        self.run_until(time, |_| false);
+    }
+
+    /// Lets everything happen until `done`, which must come to pass.
+    #[track_caller]
+    pub(crate) fn wait_for(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+        let patience = match self.net {
+            Net::Sim(_) => 100 * PATIENCE,
+            Net::Loopback => PATIENCE,
+        };
+        if !self.run_until(patience, done) {
+            let told: Vec<_> = self.numbers();
+            let told = told.iter().map(|n| (*n, self.ledger(*n).seen.clone()));
+            let told: Vec<_> = told.collect();
+            panic!("seed {}: {what} never came to pass: {told:#?}", self.seed);
+        }
+    }
+
+    /// Returns whether `done` came to pass in time.
+    pub(crate) fn run_until(&mut self, time: Duration, done: impl Fn(&Self) -> bool) -> bool {
+        let end = self.now + time;
+        loop {
+            let busy = self.turn_all();
+            if done(self) {
+                return true;
+            }
+            match &self.net {
+                Net::Sim(_) if busy => {}
+                Net::Sim(network) => {
+                    let nodes = self.nodes.iter().flatten();
+                    let due = nodes.filter_map(|node| node.reactor.borrow().next_timeout());
+                    match due.chain(network.next_event_time()).min() {
+                        Some(next) if next <= end => self.now = next.max(self.now),
+                        _ => {
+                            self.now = end;
+                            return false;
+                        }
+                    }
+                }
+                Net::Loopback => {
+                    self.now = Instant::now();
+                    if self.now >= end {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+
+    // What came of it.
+
+    pub(crate) fn seen(&self, number: i64) -> Vec<Seen> {
+        self.ledger(number).seen.clone()
+    }
+
+    pub(crate) fn saw(&self, number: i64, what: impl Fn(&Seen) -> bool) -> usize {
+        let ledger = self.ledger(number);
+        ledger.seen.iter().filter(|seen| what(seen)).count()
+    }
+
+    pub(crate) fn has_all(&self, from: i64, to: i64) -> bool {
+        let (epoch, number) = self.ledger(from).last_sent(to);
+        number == 0
+            || self.ledger(to).last_received(from).is_some_and(|last| {
+                (last.life, last.epoch, last.number) == (self.node(from).life, epoch, number)
+            })
+    }
+
+    /// Waits until everything that was sent has arrived.
+    #[track_caller]
+    pub(crate) fn deliver(&mut self) {
+        self.wait_for("delivery of everything", |world| {
+            let numbers = world.numbers();
+            let mut pairs = numbers
+                .iter()
+                .flat_map(|a| numbers.iter().map(|b| (*a, *b)));
+            pairs.all(|(from, to)| world.has_all(from, to))
+        });
+        self.check();
+    }
+
+    /// Nobody was told anything twice or out of order.
+    #[track_caller]
+    pub(crate) fn check(&self) {
+        for number in self.numbers() {
+            let violations = &self.ledger(number).violations;
+            assert!(
+                violations.is_empty(),
+                "seed {}: {number}: {violations:?}",
+                self.seed
+            );
+        }
+    }
+
+    pub(crate) fn totals(&self, number: i64) -> Totals {
+        self.node(number).messenger.totals()
+    }
+
+    /// What all processes have done, in all their lives.
+    pub(crate) fn all_totals(&self) -> Totals {
+        let living = self.nodes.iter().flatten();
+        let living = living.map(|node| node.messenger.totals());
+        living.chain(self.past.iter().copied()).sum()
+    }
+
+    pub(crate) fn connections(&self, number: i64) -> usize {
+        self.node(number).reactor.borrow().connections()
+    }
+}
