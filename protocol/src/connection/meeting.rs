@@ -31,13 +31,19 @@ pub enum Meeting {
 
 impl Connection {
     /// Answers the peer's request for a session, after [`Event::SessionRequested`]. `known` is the
-    /// session that there is with the same peer.
+    /// session that there is with the same peer. `global_seq` is the messenger's next place: one that
+    /// is later than all attempts of its own up to now, which thereby become stale for the peer.
     ///
     /// [`Event::SessionRequested`]: super::Event::SessionRequested
     ///
     /// # Errors
     /// The request makes no sense; the newcomer's stream cannot go on, nothing befell the session.
-    pub fn meet(&mut self, known: Option<&mut Self>) -> Result<Meeting, ConnectionError> {
+    pub fn meet(
+        &mut self,
+        known: Option<&mut Self>,
+        global_seq: u64,
+    ) -> Result<Meeting, ConnectionError> {
+        self.stream.opening.global_seq = global_seq;
         let Some(request) = self.stream.request.take() else {
             return Ok(Meeting::AsksAgain);
         };

@@ -244,12 +244,12 @@ impl Core {
         let Some(mut incoming) = self.take_wire(newcomer) else {
             return Met::Answered;
         };
+        let global_seq = self.shared.next_global_seq(0);
         let wire = known.and_then(|known| self.wire_mut(known));
         let mut there = wire.map(|wire| (wire.protocol.state(), &mut wire.protocol));
         let before = there.as_ref().map(|(state, _)| *state);
-        let outcome = incoming
-            .protocol
-            .meet(there.as_mut().map(|(_, known)| &mut **known));
+        let other = there.as_mut().map(|(_, known)| &mut **known);
+        let outcome = incoming.protocol.meet(other, global_seq);
         if let (Ok(Meeting::TakenOver { remote_reset }), Some(known)) = (&outcome, known) {
             if before.is_some_and(State::is_connecting) {
                 add(&self.metrics().races_lost, 1);

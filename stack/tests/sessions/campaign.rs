@@ -165,7 +165,16 @@ fn live(seed: u64, trace: bool) -> Totals {
         let mut pairs = plan.pairs.iter();
         pairs.all(|(a, b)| world.has_all(*a, *b) && world.has_all(*b, *a))
     };
-    if !world.run_until(Duration::from_secs(4000), done) {
+    let delivered = world.run_until(Duration::from_secs(4000), done);
+    if trace {
+        for number in &numbers {
+            let seen = world.seen(*number);
+            let told = seen.iter().filter(|seen| !matches!(seen, Seen::Message(_)));
+            println!("{number} was told: {:#?}", told.collect::<Vec<_>>());
+        }
+        println!("{}", world.network().trace());
+    }
+    if !delivered {
         let dumps: Vec<_> = numbers
             .iter()
             .map(|n| world.reactor(*n).borrow().dump())
@@ -180,24 +189,19 @@ fn live(seed: u64, trace: bool) -> Totals {
         }
     }
     // Every session is settled, and there is one for each peer at most.
-    world.run(Duration::from_secs(20));
+    let settled = |world: &World| {
+        let dumps = numbers.iter().flat_map(|n| world.reactor(*n).borrow().dump());
+        let counts = dumps.map(|connection| connection.counts);
+        let mut left = counts.map(|counts| counts.queued + counts.unacknowledged);
+        left.all(|left| left == 0)
+    };
+    let settled = world.run_until(Duration::from_secs(4000), settled);
+    assert!(settled, "something stays unacknowledged");
     for number in &numbers {
-        for connection in world.reactor(*number).borrow().dump() {
-            let counts = connection.counts;
-            assert_eq!((counts.queued, counts.unacknowledged), (0, 0), "{number}");
-        }
         let peers = |(a, b): &&(i64, i64)| a == number || b == number;
         let most = plan.pairs.iter().filter(peers).count();
         let connections = world.connections(*number);
         assert!(connections <= most, "{number}: {connections} connections");
-    }
-    if trace {
-        for number in &numbers {
-            let seen = world.seen(*number);
-            let told = seen.iter().filter(|seen| !matches!(seen, Seen::Message(_)));
-            println!("{number} was told: {:#?}", told.collect::<Vec<_>>());
-        }
-        println!("{}", world.network().trace());
     }
     world.all_totals()
 }

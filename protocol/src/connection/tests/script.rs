@@ -164,7 +164,7 @@ pub(super) fn feed(
         match event {
             // Here nobody has a session already.
             Event::SessionRequested => {
-                if connection.meet(None)? == Meeting::Opened {
+                if connection.meet(None, 3)? == Meeting::Opened {
                     events.push(Event::Ready);
                 }
             }
