@@ -106,8 +106,18 @@ impl Ledger {
         self.received.get(&peer).copied()
     }
 
+    /// We forget the session with a peer; one that keeps its queue sends again what we have not
+    /// acknowledged.
+    pub(crate) fn forget(&mut self, peer: i64) {
+        self.connections.remove(&peer);
+        self.new_epoch(peer);
+        if !self.strict_start {
+            self.received.remove(&peer);
+        }
+    }
+
     /// What was sent and has not arrived is not to be expected any more.
-    pub(crate) fn new_epoch(&mut self, peer: i64) {
+    fn new_epoch(&mut self, peer: i64) {
         let (epoch, number) = self.sent.entry(peer).or_default();
         (*epoch, *number) = (*epoch + 1, 0);
     }

@@ -243,10 +243,9 @@ impl World {
     }
 
     pub(crate) fn mark_down(&self, from: i64, to: i64) {
-        let connection = self.ledger(from).connections.remove(&to);
-        if let Some(connection) = connection {
+        if let Some(connection) = self.connection(from, to) {
             connection.mark_down();
-            self.ledger(from).new_epoch(to);
+            self.ledger(from).forget(to);
             self.turn(from);
         }
     }
