@@ -96,10 +96,10 @@ impl Messages {
         layout: Layout,
         writer: &mut FrameWriter<'_>,
     ) -> Option<usize> {
-        self.told_seq = self.in_seq;
         if let Some(again) = self.sent.get_mut(self.transmitted) {
             self.transmitted += 1;
             self.replayed += 1;
+            self.told_seq = self.in_seq;
             again.message.header.ack_seq = self.in_seq;
             return Some(lay_out(&again.message, layout, writer));
         }
@@ -108,6 +108,7 @@ impl Messages {
         self.out_seq += 1;
         message.header.seq = self.out_seq;
         message.header.ack_seq = self.in_seq;
+        self.told_seq = self.in_seq;
         let len = lay_out(message, layout, writer);
         if self.keep {
             self.sent_bytes += message.payload_len();

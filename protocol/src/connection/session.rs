@@ -91,16 +91,11 @@ impl Known {
             ..
         } = self.session;
         let another = self.session.is_open() && client_cookie != ident.cookie;
+        // Ceph 20.2 takes an early place with another cookie for a restarted peer's while its own
+        // attempt is under way. It may as well be a late echo of an attempt that the peer gave up
+        // for ours. A peer that was restarted answers our attempt by a reset.
         if peer_global_seq > ident.global_seq {
-            let restarted = another
-                && client_cookie != 0
-                && ident.cookie != 0
-                && !matches!(self.state, State::Ready | State::Standby);
-            return if restarted {
-                Judgement::Open
-            } else {
-                Judgement::Stale
-            };
+            return Judgement::Stale;
         }
         if self.policy.lossy {
             return Judgement::Open;
