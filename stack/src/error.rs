@@ -70,6 +70,9 @@ pub enum FaultCause {
     /// The handshake took too long.
     #[error("not ready in time")]
     ReadyTimeout,
+    /// The peer, whose end was ready, gave up this stream and came over another.
+    #[error("the peer gave up this connection for another")]
+    Outrun,
     /// A new connection of the same peer took its place.
     #[error("replaced by a new connection")]
     Replaced,

@@ -25,6 +25,10 @@ pub enum Meeting {
     Waits,
     /// The newcomer was told to ask again.
     AsksAgain,
+    /// The newcomer was told to ask for a new session, because the known one is not open here yet,
+    /// although the peer's end of it was: the peer has given up the stream on which it was opened.
+    /// Close it; nothing that still arrives there may count.
+    Outrun,
     /// The newcomer is late, and to be closed; nobody waits for an answer.
     Stale,
 }
@@ -66,7 +70,12 @@ impl Connection {
                 return Ok(Meeting::Waits);
             }
             (Judgement::Stale, _) => return Ok(Meeting::Stale),
-            (Judgement::Reset { full }, _) => self.control(&SessionReset { full }),
+            (Judgement::Reset { full }, known) => {
+                self.control(&SessionReset { full });
+                if known.is_some_and(|known| known.stream.state.is_connecting() && !full) {
+                    return Ok(Meeting::Outrun);
+                }
+            }
             (Judgement::Retry { connect_seq }, _) => self.control(&SessionRetry { connect_seq }),
             (Judgement::RetryGlobal { global_seq }, _) => {
                 self.control(&SessionRetryGlobal { global_seq });

@@ -373,6 +373,10 @@ impl Reactor {
                 Some(id)
             }
             Met::Answered => Some(newcomer),
+            Met::Outrun(known) => {
+                self.fault(known, FaultCause::Outrun, now);
+                Some(newcomer)
+            }
             Met::Failed(error) => {
                 self.fault(newcomer, FaultCause::Protocol(error.cause), now);
                 None

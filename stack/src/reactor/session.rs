@@ -40,6 +40,8 @@ pub(super) enum Met {
     },
     /// It was answered, and asks again or goes.
     Answered,
+    /// It was answered, and this connection's stream is to end.
+    Outrun(ConnectionId),
     /// It made no sense.
     Failed(protocol::ConnectionError),
 }
@@ -276,6 +278,7 @@ impl Core {
                 add(&self.metrics().races_won, 1);
                 Met::Answered
             }
+            Ok(Meeting::Outrun) => known.map_or(Met::Answered, Met::Outrun),
             Ok(Meeting::AsksAgain | Meeting::TakenOver { .. }) => Met::Answered,
             Err(error) => Met::Failed(error),
         }

@@ -13,7 +13,6 @@ use msgr::Totals;
 use msgr::protocol::Policy;
 use msgr::transport::sim::{Chop, FaultRates, Latency, SimConfig};
 
-use super::ledger::Seen;
 use super::world::{Spec, World};
 
 const SEEDS: Range<u64> = 0..300;
@@ -169,9 +168,10 @@ fn live(seed: u64, trace: bool) -> Totals {
     let delivered = world.run_until(Duration::from_secs(4000), done);
     if trace {
         for number in &numbers {
-            let seen = world.seen(*number);
-            let told = seen.iter().filter(|seen| !matches!(seen, Seen::Message(_)));
-            println!("{number} was told: {:#?}", told.collect::<Vec<_>>());
+            println!("{number} was told:");
+            for seen in world.seen(*number) {
+                println!("  {seen:?}");
+            }
         }
         println!("{}", world.network().trace());
     }
