@@ -78,9 +78,16 @@ pub(super) enum Judgement {
 }
 
 impl Known {
-    /// Whether our own attempt is under way and comes first. One that is not under way, because it
-    /// failed and the next is not due yet, must not keep out a peer that has come through.
-    fn wins(&self) -> bool {
+    /// Whether our own attempt to open the session comes first. One that failed may have reached
+    /// the peer all the same, once it went so far as to name the session.
+    fn wins_opening(&self) -> bool {
+        let named = self.session.client_cookie != 0 && !self.session.is_open();
+        (self.state.is_connecting() || named) && !self.peer_wins
+    }
+
+    /// Whether our own attempt to resume the session comes first. One that is not under way must
+    /// not keep out a peer that has come through: both ends have the same session.
+    fn wins_resuming(&self) -> bool {
         self.state.is_connecting() && !self.peer_wins
     }
 
@@ -105,7 +112,7 @@ impl Known {
             return Judgement::TakeOver { forgotten };
         }
         // The same cookie: the peer has not heard that the session is open.
-        if client_cookie != ident.cookie && self.wins() {
+        if client_cookie != ident.cookie && self.wins_opening() {
             return Judgement::Wait;
         }
         Judgement::TakeOver { forgotten: false }
@@ -135,7 +142,7 @@ impl Known {
         if connect_seq > request.connect_seq {
             return Judgement::Retry { connect_seq };
         }
-        if connect_seq == request.connect_seq && self.wins() {
+        if connect_seq == request.connect_seq && self.wins_resuming() {
             return Judgement::Wait;
         }
         Judgement::TakeOver { forgotten: false }
@@ -145,7 +152,7 @@ impl Known {
 impl Request {
     /// What becomes of the request, given the session with the same peer.
     pub(super) fn judge(&self, known: Option<&Known>) -> Judgement {
-        match (self, known) {
+        match (self, known.filter(|known| known.state != State::Closed)) {
             (Self::Open(_), None) => Judgement::Open,
             (Self::Open(ident), Some(known)) => known.judge_open(ident),
             (Self::Resume(_), None) => Judgement::Reset { full: true },
