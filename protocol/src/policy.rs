@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 /// How a messenger treats its peers of one type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(clippy::struct_excessive_bools)] // Five independent traits, as in Ceph.
 pub struct Policy {
     /// A broken connection takes the session with it, and the application is told by a reset.
     pub lossy: bool,

@@ -17,7 +17,7 @@
 //!   READY               ── MESSAGE, ACK, KEEPALIVE2 ─ READY
 //! ```
 //!
-//! A session between two connections is in START_CONNECT (about to connect), STANDBY (until there
+//! A session between two connections is in `START_CONNECT` (about to connect), STANDBY (until there
 //! is something to send, or the peer comes) or WAIT (the peer said that its own connection comes).
 //!
 //! Source: msgr2 specification, "Message flow"; the states are those of Ceph's
