@@ -2,6 +2,7 @@
 
 mod bad_bytes;
 mod bad_peers;
+mod decisions;
 mod established;
 mod features;
 mod handshake;

@@ -276,11 +276,21 @@ impl Core {
             }
             Ok(Meeting::Waits) => {
                 add(&self.metrics().races_won, 1);
+                known.into_iter().for_each(|known| self.hurry(known, now));
                 Met::Answered
             }
             Ok(Meeting::Outrun) => known.map_or(Met::Answered, Met::Outrun),
             Ok(Meeting::AsksAgain | Meeting::TakenOver { .. }) => Met::Answered,
             Err(error) => Met::Failed(error),
+        }
+    }
+
+    /// The peer waits for a connection of ours: lets there be one soon.
+    fn hurry(&mut self, known: ConnectionId, now: Instant) {
+        match self.wire(known).map(|wire| wire.protocol.state()) {
+            Some(State::StartConnect | State::Wait) => self.set_deadline(known, Some(now)),
+            Some(State::Standby) => self.wanting.push(known),
+            _ => {}
         }
     }
 
