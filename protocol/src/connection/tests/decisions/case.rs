@@ -91,8 +91,12 @@ impl Case {
         for policy in Policy::presets().filter(|policy| policy.is_registered()) {
             let states = State::ALL.into_iter().filter(|state| !state.is_accepting());
             for state in states.map(Some).chain([None]) {
-                let names = Names::ALL.into_iter();
-                for names in names.filter(|names| !policy.lossy || *names == Names::None) {
+                let possible = |names: &Names| match (policy.lossy, state) {
+                    (true, _) => *names == Names::None,
+                    (false, Some(State::Ready)) => names.is_open(),
+                    _ => true,
+                };
+                for names in Names::ALL.into_iter().filter(possible) {
                     for place in orders {
                         for connect_seq in orders {
                             all.extend([true, false].map(|peer_first| Self {
