@@ -86,7 +86,7 @@ impl Connection {
         self.peer.socket = remote;
         self.session.global_seq = opening.global_seq;
         if self.session.is_open() {
-            self.session.connect_seq += 1;
+            self.session.connect_seq = self.session.connect_seq.saturating_add(1);
         }
     }
 

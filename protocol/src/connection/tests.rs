@@ -8,5 +8,6 @@ mod features;
 mod handshake;
 mod pair;
 mod payloads;
+mod reactions;
 mod script;
 mod unexpected;

@@ -191,7 +191,9 @@ fn live(seed: u64, trace: bool) -> Totals {
     }
     // Every session is settled, and there is one for each peer at most.
     let settled = |world: &World| {
-        let dumps = numbers.iter().flat_map(|n| world.reactor(*n).borrow().dump());
+        let dumps = numbers
+            .iter()
+            .flat_map(|n| world.reactor(*n).borrow().dump());
         let counts = dumps.map(|connection| connection.counts);
         let mut left = counts.map(|counts| counts.queued + counts.unacknowledged);
         left.all(|left| left == 0)

@@ -8,4 +8,44 @@
 
 mod campaign;
 mod ledger;
+mod races;
+mod reconnects;
+mod stale;
 mod world;
+
+use std::time::Duration;
+
+use msgr::transport::sim::{Latency, SimConfig};
+
+/// A network on which everything takes ten microseconds.
+fn quick() -> SimConfig {
+    SimConfig {
+        latency: Latency::fixed(Duration::from_micros(10)),
+        ..SimConfig::default()
+    }
+}
+
+/// A scenario that is a test on the simulator and another one on real sockets.
+macro_rules! both_networks {
+    ($(#[$doc:meta])* fn $name:ident($world:ident: &mut World) $body:block) => {
+        mod $name {
+            use super::*;
+
+            $(#[$doc])*
+            fn scenario($world: &mut World) $body
+
+            #[test]
+            fn simulated() {
+                for seed in 0..20 {
+                    scenario(&mut World::simulated(seed, msgr::transport::sim::SimConfig::default()));
+                }
+            }
+
+            #[test]
+            fn on_sockets() {
+                scenario(&mut World::loopback(1));
+            }
+        }
+    };
+}
+use both_networks;

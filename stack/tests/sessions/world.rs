@@ -183,6 +183,14 @@ impl World {
         self.begin_life(number, spec, addr, life + 1);
     }
 
+    /// All processes are gone; others may be started.
+    pub(crate) fn stop_all(&mut self) {
+        for number in self.numbers() {
+            self.kill(number);
+        }
+        self.nodes.clear();
+    }
+
     pub(crate) fn node(&self, number: i64) -> &Node {
         self.nodes[number as usize - 1].as_ref().unwrap()
     }
