@@ -1,9 +1,11 @@
 //! Connections against each other, and against scripted peers that break the rules one at a time.
 
+mod acks;
 mod bad_bytes;
 mod bad_peers;
 mod decisions;
 mod established;
+mod fault_table;
 mod features;
 mod handshake;
 mod pair;
