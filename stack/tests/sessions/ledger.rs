@@ -4,7 +4,7 @@
 //! A message carries who sent it, in which life and epoch of the sender, and its number in that
 //! epoch. An epoch ends when the sender is told that the session is gone; a life with the process.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use msgr::protocol::{Message, Ticket, Timestamp};
@@ -73,6 +73,8 @@ pub(crate) struct Ledger {
     sent: HashMap<i64, (u64, u64)>,
     /// The last message of each sender.
     received: HashMap<i64, Stamp>,
+    /// Peers that may go back to what they had queued for a session that we forgot.
+    forgotten: HashSet<i64>,
     /// How many messages came in all.
     pub(crate) count: u64,
     /// Whether messages are sent back.
@@ -112,7 +114,7 @@ impl Ledger {
         self.connections.remove(&peer);
         self.new_epoch(peer);
         if !self.strict_start {
-            self.received.remove(&peer);
+            self.forgotten.insert(peer);
         }
     }
 
@@ -132,7 +134,13 @@ impl Ledger {
         self.count += 1;
         let last = self.received.insert(stamp.sender, stamp);
         let due = match last {
-            Some(last) if (last.life, last.epoch) == (stamp.life, stamp.epoch) => last.number + 1,
+            Some(last) if (last.life, last.epoch) == (stamp.life, stamp.epoch) => {
+                if self.forgotten.remove(&stamp.sender) {
+                    stamp.number.min(last.number + 1)
+                } else {
+                    last.number + 1
+                }
+            }
             Some(last) if (last.life, last.epoch) > (stamp.life, stamp.epoch) => {
                 self.violations.push(format!("{stamp:?} after {last:?}"));
                 return;

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod basics;
 mod campaign;
 mod ledger;
 mod races;
