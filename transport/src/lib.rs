@@ -21,5 +21,6 @@ pub use error::{CloseReason, OpenError, Operation};
 pub use pool::BufferPool;
 pub use slots::{ConnId, ListenerId, SlotId, Slots};
 pub use transport::{
-    Caps, Close, ConnectOptions, Cost, Event, ListenOptions, Park, SendError, Transport, TxQueue,
+    Caps, Close, ConnectOptions, Cost, Event, ListenOptions, Park, Port, SendError, Transport,
+    TxQueue,
 };

@@ -28,8 +28,13 @@ pub trait Transport {
 
     /// Listens at `at`; port 0 lets the system choose. Returns the address really bound.
     ///
+    /// A port has one user. Its first listener takes it ([`Port::Take`]), which fails whenever
+    /// anybody listens there, however willing to share; more listeners of the same user join it
+    /// ([`Port::Join`]), and the user's connections may originate from it.
+    ///
     /// # Errors
-    /// [`OpenError`] when the address is in use, not ours, or not permitted.
+    /// [`OpenError`], of kind [`AddrInUse`](std::io::ErrorKind::AddrInUse) when somebody listens
+    /// there already, or when the address is not ours, or not permitted.
     fn listen(
         &mut self,
         at: SocketAddr,
@@ -41,9 +46,22 @@ pub trait Transport {
 
     /// Starts to connect to `to`. [`Event::Connected`] or [`Event::Closed`] follows.
     ///
+    /// With [`ConnectOptions::local`] the connection originates from exactly that address and
+    /// port, which is what the acceptor sees as its `remote`. It may be a port on which this very
+    /// transport listens, and the origin of any number of connections, but the two addresses of a
+    /// connection name it (a 4-tuple, RFC 9293, section 4): there is one at a time, whoever
+    /// began it. Two that connect to each other at once from the ports they listen on therefore
+    /// get one connection at most: the later attempt fails, or, if the attempts cross, both ends
+    /// are [`Event::Connected`] to each other and neither has accepted (simultaneous open, RFC
+    /// 9293, section 3.5). From an address to itself there is no connection, it is refused.
+    ///
     /// # Errors
-    /// [`OpenError`] when the attempt cannot even start. A peer that refuses is not an error here
-    /// but an [`Event::Closed`] with [`CloseReason::Refused`].
+    /// [`OpenError`] when the attempt cannot even start: of kind
+    /// [`AddrInUse`](std::io::ErrorKind::AddrInUse) when another user listens at `local`, and
+    /// [`AddrNotAvailable`](std::io::ErrorKind::AddrNotAvailable) when `local` is not ours, or an
+    /// earlier connection between the two addresses is not over, which in TCP may take until the
+    /// end of its TIME-WAIT state. A peer that refuses is not an error here but an
+    /// [`Event::Closed`] with [`CloseReason::Refused`].
     fn connect(&mut self, to: SocketAddr, options: &ConnectOptions) -> Result<ConnId, OpenError>;
 
     /// Takes segments from the front of `queue`, in order, as many bytes as there is room for, and
@@ -118,8 +136,8 @@ pub struct Caps {
 pub struct ListenOptions {
     /// The number of connections that may wait to be accepted.
     pub backlog: u32,
-    /// Whether several transports of this process share the port, one per core.
-    pub share_port: bool,
+    /// Whose port it is.
+    pub port: Port,
 }
 
 impl Default for ListenOptions {
@@ -127,15 +145,29 @@ impl Default for ListenOptions {
     fn default() -> Self {
         Self {
             backlog: 512,
-            share_port: false,
+            port: Port::Take,
         }
     }
+}
+
+/// Whose port a listener listens on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    /// One that nobody listens on yet. Nobody else can take it until all its listeners are gone.
+    Take,
+    /// One that another listener of the same user has taken, for instance on another core. The
+    /// listeners share the connections. A port that nobody listens on is taken.
+    ///
+    /// Transports cannot tell users apart (the system knows only the uid): only join what you
+    /// know to be yours.
+    Join,
 }
 
 /// How to connect.
 #[derive(Debug, Clone, Default)]
 pub struct ConnectOptions {
-    /// The address and port to originate from; unset or port 0 lets the system choose.
+    /// The address and port to originate from, which may be one that this transport listens on;
+    /// unset or port 0 lets the system choose. See [`Transport::connect`].
     pub local: Option<SocketAddr>,
 }
 

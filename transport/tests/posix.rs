@@ -15,7 +15,8 @@ use bytes::Bytes;
 use conformance::{Network, Random, Side};
 use msgr_transport::posix::Posix;
 use msgr_transport::{
-    Close, CloseReason, ConnId, ConnectOptions, Event, ListenOptions, Park, Transport, TxQueue,
+    Close, CloseReason, ConnId, ConnectOptions, Event, ListenOptions, Park, Port, Transport,
+    TxQueue,
 };
 
 /// Loopback, with an IPv4 address of its own for each test.
@@ -292,7 +293,7 @@ fn a_connection_to_oneself_is_refused() {
 fn a_connection_originates_from_the_port_we_listen_on() {
     let mut alone = Alone::new();
     let share = ListenOptions {
-        share_port: true,
+        port: Port::Join,
         ..ListenOptions::default()
     };
     let (_, ours) = alone.posix.listen(alone.address, &share).unwrap();

@@ -11,7 +11,7 @@ use msgr_protocol::{
     self as protocol, Config, ConnectionError, EntityAddr, Message, Opening, Peer, Ticket,
     Timestamp,
 };
-use msgr_transport::{Close, ConnId, ListenOptions, ListenerId, Slots, Transport};
+use msgr_transport::{Close, ConnId, ListenOptions, ListenerId, Port, Slots, Transport};
 
 use super::entry::{Entry, Link, Wire};
 use super::timers::Timers;
@@ -215,9 +215,14 @@ impl Core {
 
     pub(super) fn bind(&mut self, at: EntityAddr) -> Result<EntityAddr, BindError> {
         let endpoint = at.socket.ok_or(BindError::NotAnEndpoint(at))?;
-        let share_port = self.settings().reactors > 1;
+        // The first reactor takes the port for the messenger, the others join it there.
+        let port = if self.number == 0 {
+            Port::Take
+        } else {
+            Port::Join
+        };
         let options = ListenOptions {
-            share_port,
+            port,
             ..ListenOptions::default()
         };
         let (listener, socket) = self.transport.listen(endpoint, &options)?;

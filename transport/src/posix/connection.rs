@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sockopt};
 
 use super::sys;
-use crate::{CloseReason, ConnectOptions, Cost, TxQueue};
+use crate::{CloseReason, Cost, TxQueue};
 
 /// The number of bytes one connection holds beside what is in its socket: enough for one
 /// `sendmsg` to fill the socket buffer from, little enough to bound the memory of a slow peer.
@@ -68,20 +68,27 @@ pub(super) enum Received {
 }
 
 impl Connection {
-    /// Starts to connect. A peer that is known at once not to answer is not an error yet.
+    /// Starts to connect, from `local` if set, where we may be `listening`. A peer that is known
+    /// at once not to answer is not an error yet.
     pub(super) fn connect(
         to: SocketAddr,
-        options: &ConnectOptions,
+        local: Option<SocketAddr>,
+        listening: bool,
         cost: &mut Cost,
     ) -> Result<Self, Errno> {
         cost.system_calls += 3;
         let socket = sys::tcp_socket(&to)?;
         sockopt::set_tcp_nodelay(&socket, true)?;
-        if let Some(local) = options.local {
+        if let Some(local) = local {
             cost.system_calls += 3;
+            // Beside other connections from there, and what is left of them in TIME-WAIT.
             sockopt::set_socket_reuseaddr(&socket, true)?;
-            if local.port() != 0 {
-                // So that a connection may originate from a port we share and listen on.
+            if local.is_ipv6() {
+                // As the listener, lest `[::]` be in the way of `0.0.0.0`.
+                sockopt::set_ipv6_v6only(&socket, true)?;
+            }
+            if listening {
+                // Beside our own listener. A foreign one is not to be gone along with.
                 sockopt::set_socket_reuseport(&socket, true)?;
             }
             rustix::net::bind(&socket, &local)?;

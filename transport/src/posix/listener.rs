@@ -7,11 +7,12 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, sockopt};
 
 use super::sys;
-use crate::{Cost, ListenOptions};
+use crate::{Cost, ListenOptions, Port};
 
 #[derive(Debug)]
 pub(super) struct Listener {
     pub(super) socket: OwnedFd,
+    at: SocketAddr,
     /// Whether connections may be waiting.
     pub(super) ready: bool,
 }
@@ -42,18 +43,32 @@ impl Listener {
             // `[::]` means IPv6 only, so that `0.0.0.0` can be bound beside it.
             sockopt::set_ipv6_v6only(&socket, true)?;
         }
-        if options.share_port {
+        if options.port == Port::Join {
             sockopt::set_socket_reuseport(&socket, true)?;
         }
         rustix::net::bind(&socket, &at)?;
         let backlog = i32::try_from(options.backlog).unwrap_or(i32::MAX);
         rustix::net::listen(&socket, backlog)?;
+        if options.port == Port::Take {
+            // The port is ours. From now on those who set the same option, as only our own other
+            // listeners and connections do, may bind it too (socket(7)).
+            sockopt::set_socket_reuseport(&socket, true)?;
+        }
         let local = sys::local_address(socket.as_fd())?;
         let listener = Self {
             socket,
+            at: local,
             ready: false,
         };
         Ok((listener, local))
+    }
+
+    /// Whether a socket bound to `local` would have this listener's port.
+    pub(super) fn holds(&self, local: SocketAddr) -> bool {
+        let (ours, other) = (self.at.ip(), local.ip());
+        let same_family = ours.is_ipv4() == other.is_ipv4();
+        let overlap = ours == other || ours.is_unspecified() || other.is_unspecified();
+        self.at.port() == local.port() && same_family && overlap
     }
 
     /// Takes one waiting connection.
@@ -81,14 +96,13 @@ impl Listener {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ConnectOptions;
     use crate::posix::connection::Connection;
 
     #[test]
     fn both_ends_send_small_segments_at_once() {
         let (at, mut cost) = (SocketAddr::from(([127, 0, 0, 1], 0)), Cost::default());
         let (listener, at) = Listener::open(at, &ListenOptions::default(), &mut cost).unwrap();
-        let ours = Connection::connect(at, &ConnectOptions::default(), &mut cost).unwrap();
+        let ours = Connection::connect(at, None, false, &mut cost).unwrap();
         // On loopback the connection is there as soon as it is asked for.
         let Accept::Connection(theirs, ..) = listener.accept(&mut cost) else {
             panic!("nobody connects");

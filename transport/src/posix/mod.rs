@@ -316,7 +316,10 @@ impl Transport for Posix {
 
     fn connect(&mut self, to: SocketAddr, options: &ConnectOptions) -> Result<ConnId, OpenError> {
         let error = |errno| open_error(Operation::Connect, Some(to), errno);
-        let conn = Connection::connect(to, options, &mut self.cost).map_err(error)?;
+        let listens_at = |at| self.listeners.iter().any(|(_, one)| one.holds(at));
+        let listening = options.local.is_some_and(listens_at);
+        let conn = Connection::connect(to, options.local, listening, &mut self.cost);
+        let conn = conn.map_err(error)?;
         self.add(conn).map_err(error)
     }
 

@@ -9,6 +9,7 @@ use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::RingConfig;
 use super::endpoint::Endpoint;
+use super::network::Claim;
 use crate::{ConnId, TxQueue};
 
 /// How an end was shut.
@@ -25,7 +26,11 @@ pub(super) enum Shut {
 
 /// What both halves of a connection see.
 #[derive(Debug)]
-struct Link([End; 2]);
+struct Link {
+    ends: [End; 2],
+    /// Given up when both halves are gone.
+    _claim: Claim,
+}
 
 /// One end, as the other sees it. What is written seldom stands apart from what is written often.
 #[derive(Debug)]
@@ -74,15 +79,20 @@ impl Half {
         config: RingConfig,
         from: &Arc<Endpoint>,
         to: &Arc<Endpoint>,
+        claim: Claim,
     ) -> (Self, Self) {
-        let link = Arc::new(Link([from, to].map(|endpoint| End {
+        let ends = [from, to].map(|endpoint| End {
             endpoint: Arc::clone(endpoint),
             conn: AtomicU64::new(0),
             armed: AtomicBool::new(false),
             starved: AtomicBool::new(false),
             shut: AtomicU8::new(0),
             taken: Taken::default(),
-        })));
+        });
+        let link = Arc::new(Link {
+            ends,
+            _claim: claim,
+        });
         let (there_tx, there_rx) = RingBuffer::new(config.slots);
         let (back_tx, back_rx) = RingBuffer::new(config.slots);
         let half = |side, tx, rx| Self {
@@ -101,11 +111,11 @@ impl Half {
     }
 
     fn end(&self) -> &End {
-        &self.link.0[self.side]
+        &self.link.ends[self.side]
     }
 
     fn peer(&self) -> &End {
-        &self.link.0[1 - self.side]
+        &self.link.ends[1 - self.side]
     }
 
     /// Says by what name the endpoint is to be told about this end.

@@ -5,7 +5,7 @@
 //! descriptors and a byte window are the sender's credits. What was sent is published at the
 //! flush, and the peer is told only if it asked to be: a connection that was busy lately is looked
 //! at in every poll, all others cost nothing until their doorbell rings. Nothing here knows what
-//! the bytes mean, and no lock is taken but to listen and to connect.
+//! the bytes mean, and no lock is taken but when something opens or ends.
 
 mod endpoint;
 mod link;

@@ -1,13 +1,14 @@
-//! [`RingNetwork`]: who listens where in one process. Used to listen and to connect only.
+//! [`RingNetwork`]: who listens where in one process, and which connections there are. Used when
+//! something opens or ends, and not in between.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::endpoint::Endpoint;
 use super::link::{Half, Shut};
-use crate::ListenOptions;
+use crate::{ListenOptions, Port};
 
 /// The ports to choose from where 0 is asked for: those of Linux (ip(7), `ip_local_port_range`).
 const FIRST_PORT: u16 = 32768;
@@ -46,7 +47,19 @@ pub struct RingNetwork {
 #[derive(Debug, Default)]
 struct Names {
     listeners: HashMap<SocketAddr, Vec<Arc<Listening>>>,
+    /// The connections, each by both its names.
+    conns: HashSet<Ends>,
     last_port: u16,
+}
+
+/// The two addresses of a connection: one's own, then the peer's.
+type Ends = (SocketAddr, SocketAddr);
+
+/// The name of a connection, which no other can have until this is dropped.
+#[derive(Debug)]
+pub(super) struct Claim {
+    names: Arc<Mutex<Names>>,
+    ends: Ends,
 }
 
 /// A listener, and who waits for it.
@@ -54,7 +67,6 @@ struct Names {
 pub(super) struct Listening {
     pub(super) at: SocketAddr,
     endpoint: Arc<Endpoint>,
-    share: bool,
     backlog: usize,
     waiting: Mutex<VecDeque<Incoming>>,
 }
@@ -92,16 +104,15 @@ impl RingNetwork {
     ) -> io::Result<Arc<Listening>> {
         let mut names = lock(&self.names);
         if at.port() == 0 {
-            at = names.choose_port(at)?;
+            at = names.choose_port(at, None)?;
         }
         let there = names.listeners.entry(at).or_default();
-        if !there.iter().all(|other| other.share && options.share_port) {
+        if options.port == Port::Take && !there.is_empty() {
             return Err(io::ErrorKind::AddrInUse.into());
         }
         let listening = Arc::new(Listening {
             at,
             endpoint: Arc::clone(endpoint),
-            share: options.share_port,
             backlog: options.backlog.max(1) as usize,
             waiting: Mutex::default(),
         });
@@ -135,18 +146,24 @@ impl RingNetwork {
         let mut names = lock(&self.names);
         let mut local = local.unwrap_or_else(|| SocketAddr::new(to.ip(), 0));
         if local.port() == 0 {
-            local = names.choose_port(local)?;
+            local = names.choose_port(local, Some(to))?;
+        } else if let Some(there) = names.listeners.get(&local)
+            && !there.iter().any(|one| Arc::ptr_eq(&one.endpoint, from))
+        {
+            return Err(io::ErrorKind::AddrInUse.into());
         }
+        let claim = names.claim((local, to), &self.names)?;
         let there = names.listeners.entry(to).or_default();
-        // Those who share a port take turns.
-        for _ in 0..there.len() {
+        // Those who share a port take turns. Nobody talks to himself.
+        let turns = if local == to { 0 } else { there.len() };
+        for _ in 0..turns {
             there.rotate_left(1);
             let Some(listening) = there.last() else {
                 break;
             };
             let mut waiting = lock(&listening.waiting);
             if waiting.len() < listening.backlog {
-                let (ours, theirs) = Half::pair(self.config, from, &listening.endpoint);
+                let (ours, theirs) = Half::pair(self.config, from, &listening.endpoint, claim);
                 waiting.push_back(Incoming {
                     half: theirs,
                     local: to,
@@ -159,26 +176,46 @@ impl RingNetwork {
         if there.is_empty() {
             names.listeners.remove(&to);
         }
-        let (ours, theirs) = Half::pair(self.config, from, from);
+        let (ours, theirs) = Half::pair(self.config, from, from, claim);
         theirs.shut(Shut::Refused);
         Ok((ours, local, false))
     }
 }
 
 impl Names {
-    /// `at` with a port where nobody listens.
-    fn choose_port(&mut self, at: SocketAddr) -> io::Result<SocketAddr> {
+    /// Enters a new connection.
+    fn claim(&mut self, ends: Ends, names: &Arc<Mutex<Self>>) -> io::Result<Claim> {
+        if self.conns.contains(&ends) {
+            return Err(io::ErrorKind::AddrNotAvailable.into());
+        }
+        self.conns.extend([ends, (ends.1, ends.0)]);
+        let names = Arc::clone(names);
+        Ok(Claim { names, ends })
+    }
+
+    /// `at` with a port where nobody listens and that is not connected to `peer`.
+    fn choose_port(&mut self, at: SocketAddr, peer: Option<SocketAddr>) -> io::Result<SocketAddr> {
         for _ in FIRST_PORT..=LAST_PORT {
             self.last_port = match self.last_port {
                 last @ FIRST_PORT..LAST_PORT => last + 1,
                 _ => FIRST_PORT,
             };
             let chosen = SocketAddr::new(at.ip(), self.last_port);
-            if !self.listeners.contains_key(&chosen) {
+            let connected = peer.is_some_and(|peer| self.conns.contains(&(chosen, peer)));
+            if !connected && !self.listeners.contains_key(&chosen) {
                 return Ok(chosen);
             }
         }
         Err(io::ErrorKind::AddrNotAvailable.into())
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let (local, remote) = self.ends;
+        let mut names = lock(&self.names);
+        names.conns.remove(&(local, remote));
+        names.conns.remove(&(remote, local));
     }
 }
 

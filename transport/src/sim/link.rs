@@ -17,6 +17,8 @@ pub(super) struct Link {
     addresses: [SocketAddr; 2],
     /// By side; unset before it is accepted and after it has ended.
     ends: [Option<End>; 2],
+    /// By side, whether it has left in good order: its host minds the connection to the end.
+    lingers: [bool; 2],
     /// What each side sends.
     pipes: [Pipe; 2],
     pub(super) phase: Phase,
@@ -97,6 +99,7 @@ impl Link {
         Self {
             addresses,
             ends: [Some(connector), None],
+            lingers: [false; 2],
             pipes,
             phase: Phase::Attempted,
         }
@@ -112,6 +115,24 @@ impl Link {
 
     pub(super) fn set_end(&mut self, side: Side, end: Option<End>) {
         self.ends[side as usize] = end;
+    }
+
+    /// Takes the connector's end, if it is still to hear what becomes of its attempt.
+    pub(super) fn take_attempt(&mut self) -> Option<End> {
+        let end = &mut self.ends[Side::Connector as usize];
+        let undecided = |end: &mut End| end.verdict.is_none();
+        let asked = self.phase != Phase::Established;
+        asked.then(|| end.take_if(undecided)).flatten()
+    }
+
+    /// Notes that the process at `side` leaves in good order.
+    pub(super) fn linger(&mut self, side: Side) {
+        self.lingers[side as usize] = self.end(side).is_some_and(|end| end.up);
+    }
+
+    /// Whether it is still there as far as the host at `side` knows.
+    pub(super) fn is_held(&self, side: Side) -> bool {
+        self.ends[side as usize].is_some() || self.lingers[side as usize]
     }
 
     pub(super) fn pipe(&mut self, side: Side) -> &mut Pipe {

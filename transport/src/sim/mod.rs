@@ -9,6 +9,7 @@ mod fault;
 mod link;
 mod node;
 mod pipe;
+mod ports;
 mod world;
 
 use std::cell::RefCell;

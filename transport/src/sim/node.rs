@@ -10,7 +10,7 @@ use super::fault::{Crash, Side};
 use super::world::{LinkId, Listening, NodeId, World};
 use crate::{
     BufferPool, Caps, Close, ConnId, ConnectOptions, Cost, Event, ListenOptions, ListenerId,
-    OpenError, Operation, Park, SendError, Transport, TxQueue,
+    OpenError, Operation, Park, Port, SendError, Transport, TxQueue,
 };
 
 const NAME: &str = "sim";
@@ -58,13 +58,9 @@ impl Sim {
     ) -> io::Result<(ListenerId, SocketAddr)> {
         let mut world = self.world.borrow_mut();
         self.check(&world, at)?;
-        let at = world.choose_port(at).ok_or(io::ErrorKind::AddrInUse)?;
-        let share = options.share_port;
-        let taken = world.listeners.get(&at).is_some_and(|there| {
-            let mut there = there.iter();
-            there.any(|other| !(other.share && share))
-        });
-        if taken {
+        let at = world.choose_port(at, None);
+        let at = at.ok_or(io::ErrorKind::AddrInUse)?;
+        if options.port == Port::Take && world.listeners.contains_key(&at) {
             return Err(io::ErrorKind::AddrInUse.into());
         }
         let node = world.nodes.get_mut(self.node);
@@ -73,7 +69,6 @@ impl Sim {
         world.listeners.entry(at).or_default().push_back(Listening {
             node: self.node,
             listener,
-            share,
         });
         Ok((listener, at))
     }
@@ -82,8 +77,14 @@ impl Sim {
         let mut world = self.world.borrow_mut();
         let local = options.local.unwrap_or(SocketAddr::new(self.ip, 0));
         self.check(&world, local)?;
-        let local = world.choose_port(local);
+        let local = world.choose_port(local, Some(to));
         let local = local.ok_or(io::ErrorKind::AddrNotAvailable)?;
+        if world.is_foreign(local, self.node) {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        if world.is_connected(local, to) {
+            return Err(io::ErrorKind::AddrNotAvailable.into());
+        }
         Ok(world.connect(self.node, local, to))
     }
 }

@@ -14,10 +14,6 @@ use super::{Chop, SimConfig};
 use crate::slots::SlotId;
 use crate::{Close, CloseReason, ConnId, Event, ListenerId, Slots};
 
-/// Where ports are chosen from: those of Linux (ip(7), `ip_local_port_range`).
-const FIRST_PORT: u16 = 32768;
-const LAST_PORT: u16 = 60999;
-
 #[derive(Debug)]
 pub(super) enum Process {}
 #[derive(Debug)]
@@ -45,7 +41,8 @@ pub(super) struct World {
     /// Those who share an address take turns.
     pub(super) listeners: BTreeMap<SocketAddr, VecDeque<Listening>>,
     pub(super) plans: BTreeMap<SocketAddr, VecDeque<Plan>>,
-    last_port: u16,
+    /// The port chosen last.
+    pub(super) last_port: u16,
     pub(super) crashed: Vec<IpAddr>,
     trace: String,
 }
@@ -63,7 +60,6 @@ pub(super) enum Due {
 pub(super) struct Listening {
     pub(super) node: NodeId,
     pub(super) listener: ListenerId,
-    pub(super) share: bool,
 }
 
 #[derive(Debug)]
@@ -150,24 +146,6 @@ impl World {
         })
     }
 
-    /// `at`, with a port where nobody listens if it has none. Unset if there is no such port.
-    pub(super) fn choose_port(&mut self, mut at: SocketAddr) -> Option<SocketAddr> {
-        if at.port() != 0 {
-            return Some(at);
-        }
-        for _ in FIRST_PORT..=LAST_PORT {
-            self.last_port = match self.last_port {
-                last @ FIRST_PORT..LAST_PORT => last + 1,
-                _ => FIRST_PORT,
-            };
-            at.set_port(self.last_port);
-            if !self.listeners.contains_key(&at) {
-                return Some(at);
-            }
-        }
-        None
-    }
-
     /// Begins to connect `node` from `local`, which has a port, to `to`.
     pub(super) fn connect(&mut self, node: NodeId, local: SocketAddr, to: SocketAddr) -> ConnId {
         let window = self.config.window;
@@ -209,6 +187,9 @@ impl World {
         let flushed = match how {
             Close::Drain => {
                 self.note(link, side, "closes to");
+                if let Some(link) = self.links.get_mut(link) {
+                    link.linger(side);
+                }
                 let flushed = self.flush(link, side);
                 self.post(link, side, Parcel::Fin);
                 flushed
@@ -407,15 +388,20 @@ impl World {
 
     /// Decides about an attempt to connect that has arrived.
     fn answer(&mut self, id: LinkId) {
+        if self.meet(id) {
+            return;
+        }
         let Some(link) = self.links.get_mut(id) else {
             return;
         };
-        let to = link.address(Side::Acceptor);
+        let [from, to] = Side::BOTH.map(|side| link.address(side));
         let plan = self.plan_for(to);
         if plan != Plan::Accept {
             self.note(id, Side::Connector, format_args!("meets {plan:?} at"));
         }
-        let listening = self.listeners.get_mut(&to).and_then(|there| {
+        // Nobody talks to himself.
+        let there = self.listeners.get_mut(&to).filter(|_| from != to);
+        let listening = there.and_then(|there| {
             there.rotate_left(1);
             there.back().copied()
         });

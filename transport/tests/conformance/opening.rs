@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 
-use msgr_transport::{CloseReason, ListenOptions, Operation, Transport};
+use msgr_transport::{CloseReason, ListenOptions, Operation, Port, Transport};
 
 use super::{Network, Pair, Side};
 
@@ -30,7 +30,7 @@ pub(crate) fn a_port_is_bound_once<N: Network>() {
 pub(crate) fn sharing_transports_split_the_connections<N: Network>() {
     let mut pair = Pair::<N>::new();
     let share = ListenOptions {
-        share_port: true,
+        port: Port::Join,
         ..ListenOptions::default()
     };
     let at = pair.network.address(Side::Server);
