@@ -91,4 +91,10 @@ impl Policies {
         let found = self.by_type.iter().find(|(kind, _)| *kind == peer);
         found.map_or(self.default, |(_, policy)| *policy)
     }
+
+    /// Every policy that some peer may get.
+    pub fn iter(&self) -> impl Iterator<Item = Policy> {
+        let by_type = self.by_type.iter().map(|(_, policy)| *policy);
+        std::iter::once(self.default).chain(by_type)
+    }
 }

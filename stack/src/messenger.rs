@@ -1,12 +1,13 @@
 //! [`Messenger`]: the application's handle to its reactors.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use msgr_protocol::{EntityAddr, EntityAddrVec, EntityType, Ticket};
+use msgr_protocol::{EntityAddr, EntityAddrVec, EntityType, Policy, Ticket};
 use msgr_transport::{OpenError, Operation, Transport};
 
 use crate::budget::Budget;
@@ -115,8 +116,13 @@ impl Messenger {
     /// Starts a messenger with `settings.reactors` threads. On each, `open` makes the transport;
     /// `dispatcher` makes what receives the reactor's callbacks, given the reactor's number.
     ///
+    /// A session lives on one reactor, and its peer may come back to any of them. So a messenger
+    /// with policies for which that matters (all servers and peers but the stateless server) has a
+    /// single reactor.
+    ///
     /// # Errors
-    /// [`OpenError`] of the first transport, inbox or thread that could not be had.
+    /// [`OpenError`] of the first transport, inbox or thread that could not be had; of kind
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if the policies allow a single reactor only.
     pub fn start<O, D>(
         settings: Settings,
         open: O,
@@ -127,6 +133,8 @@ impl Messenger {
         D: Dispatcher + 'static,
     {
         let reactors = settings.reactors.max(1);
+        let comes_back = |policy: Policy| policy.is_resumed_by_peer() || policy.register_lossy;
+        check_reactors(&settings, comes_back).map_err(not_started)?;
         let messenger = Self::new(settings, reactors)?;
         for (number, inbox) in messenger.inboxes.iter().enumerate() {
             let (shared, inbox) = (Arc::clone(&messenger.shared), Arc::clone(inbox));
@@ -193,8 +201,16 @@ impl Messenger {
     /// dial exactly this address, its nonce included.
     ///
     /// # Errors
-    /// [`BindError`].
+    /// [`BindError`], also for several reactors with a lossless policy: see [`start`](Self::start);
+    /// once peers can come to us, this is true of lossless clients too.
     pub fn bind(&self, at: EntityAddr) -> Result<EntityAddr, BindError> {
+        check_reactors(&self.shared.settings, Policy::is_registered).map_err(|source| {
+            OpenError {
+                operation: Operation::Listen,
+                address: at.socket,
+                ..not_started(source)
+            }
+        })?;
         let mut at = at;
         for inbox in self.inboxes.iter() {
             let (bound, outcome) = sync_channel(1);
@@ -319,7 +335,19 @@ pub(crate) fn push(inbox: &Inbox, mut command: Command) -> Result<(), Command> {
     Ok(())
 }
 
-fn not_started(source: impl Into<std::io::Error>) -> OpenError {
+/// Fails if there are several reactors, and a policy whose sessions must be on the same one.
+fn check_reactors(settings: &Settings, on_one: impl Fn(Policy) -> bool) -> io::Result<()> {
+    let mut policies = settings.protocol.policies.iter();
+    match policies.find(|policy| settings.reactors > 1 && on_one(*policy)) {
+        Some(policy) => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("the policy {policy} needs a messenger with a single reactor"),
+        )),
+        None => Ok(()),
+    }
+}
+
+fn not_started(source: impl Into<io::Error>) -> OpenError {
     let source = source.into();
     OpenError {
         transport: "messenger",
