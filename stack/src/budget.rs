@@ -47,8 +47,12 @@ impl Budget {
             .is_ok()
     }
 
-    fn give_back(&self, len: usize) {
+    fn put_back(&self, len: usize) {
         self.used.fetch_sub(len, Ordering::Relaxed);
+    }
+
+    fn give_back(&self, len: usize) {
+        self.put_back(len);
         // Either this sees that somebody waits, or whoever waits sees the room when it looks again.
         fence(Ordering::SeqCst);
         if self.contended.load(Ordering::Relaxed) {
@@ -109,8 +113,9 @@ impl Account {
         } else {
             for (taken, budget) in self.budgets.iter().enumerate() {
                 if !budget.try_take(len) {
+                    // Nobody is told of this room: whoever waits holds messages, and hears of those.
                     let taken = &self.budgets[..taken];
-                    taken.iter().for_each(|budget| budget.give_back(len));
+                    taken.iter().for_each(|budget| budget.put_back(len));
                     return None;
                 }
             }

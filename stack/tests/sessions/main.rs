@@ -7,8 +7,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod basics;
+mod budgets;
 mod campaign;
 mod ledger;
+mod policies;
 mod races;
 mod reconnects;
 mod stale;

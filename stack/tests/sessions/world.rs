@@ -231,7 +231,7 @@ impl World {
         self.ledger(from).connections.get(&to).cloned()
     }
 
-    /// Sends `count` messages on the connection that there is.
+    /// Sends `count` messages on the connection, if there is one.
     pub(crate) fn send(&self, from: i64, to: i64, count: usize) {
         for _ in 0..count {
             self.send_sized(from, to, 10);
@@ -239,10 +239,10 @@ impl World {
     }
 
     pub(crate) fn send_sized(&self, from: i64, to: i64, data: usize) {
-        let connection = self.connection(from, to).expect("they are connected");
-        if connection.is_closed() {
+        let connection = self.connection(from, to);
+        let Some(connection) = connection.filter(|connection| !connection.is_closed()) else {
             return;
-        }
+        };
         let life = self.node(from).life;
         let stamp = self.ledger(from).next(from, life, to);
         connection.send(stamp.message(data)).unwrap();
