@@ -15,8 +15,7 @@ use bytes::Bytes;
 use conformance::{Network, Random, Side};
 use msgr_transport::posix::Posix;
 use msgr_transport::{
-    Close, CloseReason, ConnId, ConnectOptions, Event, ListenOptions, Park, Port, Transport,
-    TxQueue,
+    Close, CloseReason, ConnId, ConnectOptions, Event, ListenOptions, Park, Transport, TxQueue,
 };
 
 /// Loopback, with an IPv4 address of its own for each test.
@@ -273,36 +272,6 @@ fn a_drained_connection_does_not_linger_for_ever() {
     assert!(alone.poll(until));
     assert_eq!(alone.posix.next_timeout(), None);
     assert!(alone.slices.is_empty(), "nothing comes up after close");
-}
-
-#[test]
-fn a_connection_to_oneself_is_refused() {
-    let mut alone = Alone::new();
-    // A port that was free a moment ago.
-    let at = TcpListener::bind(alone.address)
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let options = ConnectOptions { local: Some(at) };
-    alone.posix.connect(at, &options).unwrap();
-    alone.run_until(|alone| alone.closed.is_some());
-    assert_eq!(alone.closed, Some(CloseReason::Refused));
-}
-
-#[test]
-fn a_connection_originates_from_the_port_we_listen_on() {
-    let mut alone = Alone::new();
-    let share = ListenOptions {
-        port: Port::Join,
-        ..ListenOptions::default()
-    };
-    let (_, ours) = alone.posix.listen(alone.address, &share).unwrap();
-    let listener = TcpListener::bind(alone.address).unwrap();
-    let to = listener.local_addr().unwrap();
-    let options = ConnectOptions { local: Some(ours) };
-    alone.posix.connect(to, &options).unwrap();
-    let (_, from) = listener.accept().unwrap();
-    assert_eq!(from, ours);
 }
 
 #[test]

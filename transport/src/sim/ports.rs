@@ -56,14 +56,14 @@ impl World {
         local: SocketAddr,
         remote: SocketAddr,
     ) -> impl Iterator<Item = (LinkId, Side)> {
-        let names = move |link: &Link, side: Side| {
+        let is_named = move |link: &Link, side: Side| {
             let ends = (link.address(side), link.address(side.other()));
             ends == (local, remote) && link.is_held(side)
         };
         self.links.iter().flat_map(move |(id, link)| {
             let sides = Side::BOTH.into_iter();
-            let named = sides.filter(move |&side| names(link, side));
-            named.map(move |side| (id, side))
+            let there = sides.filter(move |&side| is_named(link, side));
+            there.map(move |side| (id, side))
         })
     }
 

@@ -18,13 +18,22 @@ macro_rules! conformance {
         crate::conformance::conformance! { $network;
             opening:
                 listening_tells_the_real_port
-                a_port_is_bound_once
-                sharing_transports_split_the_connections
                 both_ends_agree_on_their_addresses
-                a_connection_originates_from_where_it_is_told
                 ipv6_works_like_ipv4
                 nobody_there_is_refused
                 unlistening_keeps_what_was_accepted;
+            ports:
+                a_port_is_taken_once
+                transports_that_join_split_the_connections
+                a_port_is_free_again_after_its_last_listener
+                a_connection_originates_from_where_it_is_told
+                a_connection_originates_from_the_port_listened_on
+                whoever_joins_a_port_originates_from_it_too
+                a_foreign_port_is_no_origin
+                one_port_reaches_many_peers
+                two_addresses_name_one_connection
+                attempts_that_cross_make_one_connection
+                a_port_does_not_reach_itself;
             streaming:
                 small_exchanges_arrive
                 large_streams_cross_intact
@@ -64,6 +73,7 @@ pub(crate) use conformance;
 pub(crate) mod ending;
 pub(crate) mod memory;
 pub(crate) mod opening;
+pub(crate) mod ports;
 pub(crate) mod streaming;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};

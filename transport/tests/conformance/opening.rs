@@ -1,9 +1,8 @@
 //! Listening, connecting, and what both ends are told about it.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
 
-use msgr_transport::{CloseReason, ListenOptions, Operation, Port, Transport};
+use msgr_transport::CloseReason;
 
 use super::{Network, Pair, Side};
 
@@ -17,38 +16,6 @@ pub(crate) fn listening_tells_the_real_port<N: Network>() {
     assert_ne!(first, second, "each gets a port of its own");
 }
 
-pub(crate) fn a_port_is_bound_once<N: Network>() {
-    let mut pair = Pair::<N>::new();
-    let address = pair.listen();
-    let error = pair.server.listen(address).expect_err("it is taken");
-    assert_eq!(error.operation, Operation::Listen);
-    assert_eq!(error.address, Some(address));
-    assert_eq!(error.transport, pair.server.transport.name());
-    assert_eq!(error.source.kind(), std::io::ErrorKind::AddrInUse);
-}
-
-pub(crate) fn sharing_transports_split_the_connections<N: Network>() {
-    let mut pair = Pair::<N>::new();
-    let share = ListenOptions {
-        port: Port::Join,
-        ..ListenOptions::default()
-    };
-    let at = pair.network.address(Side::Server);
-    let (_, address) = pair.server.listen_with(at, &share).expect("the first");
-    let (_, same) = pair
-        .client
-        .listen_with(address, &share)
-        .expect("the second");
-    assert_eq!(same, address);
-    let conns: Vec<_> = (0..16)
-        .map(|_| pair.client.connect(address, None).expect("it starts"))
-        .collect();
-    pair.run_until("all are up at both ends", |pair| {
-        let accepted = pair.client.accepted.len() + pair.server.accepted.len();
-        accepted == conns.len() && conns.iter().all(|&conn| pair.client.is_up(conn))
-    });
-}
-
 pub(crate) fn both_ends_agree_on_their_addresses<N: Network>() {
     let mut pair = Pair::<N>::new();
     let at = pair.network.address(Side::Server);
@@ -60,31 +27,6 @@ pub(crate) fn both_ends_agree_on_their_addresses<N: Network>() {
     assert_eq!(accepted.local, address);
     assert_eq!(accepted.remote, pair.client.local(conn));
     assert_ne!(accepted.remote.port(), 0);
-}
-
-pub(crate) fn a_connection_originates_from_where_it_is_told<N: Network>() {
-    let mut pair = Pair::<N>::new();
-    let address = pair.listen();
-    // A port that was free a moment ago.
-    let at = pair.network.address(Side::Client);
-    let (listener, from) = pair.client.listen(at).expect("it listens");
-    pair.client.unlisten(listener);
-
-    let conn = pair.client.connect(address, Some(from)).expect("it starts");
-    let accepted = pair.accept();
-    pair.run_until("connected", |pair| pair.client.is_up(conn));
-    assert_eq!(accepted.remote, from);
-    assert_eq!(pair.client.local(conn), from);
-
-    let any_port = SocketAddr::new(from.ip(), 0);
-    let conn = pair
-        .client
-        .connect(address, Some(any_port))
-        .expect("it starts");
-    let accepted = pair.accept();
-    pair.run_until("connected", |pair| pair.client.is_up(conn));
-    assert_eq!(accepted.remote.ip(), from.ip());
-    assert_eq!(pair.client.local(conn), accepted.remote);
 }
 
 pub(crate) fn ipv6_works_like_ipv4<N: Network>() {

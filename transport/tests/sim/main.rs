@@ -7,6 +7,7 @@ mod conformance;
 mod chaos;
 mod faults;
 mod pair;
+mod ports;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};

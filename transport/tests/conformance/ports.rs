@@ -1,0 +1,223 @@
+//! Ports: who may listen on one, and what originates from it.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+
+use msgr_transport::{
+    Close, CloseReason, ConnId, ListenOptions, ListenerId, OpenError, Operation, Port, Transport,
+};
+
+use super::{Accepted, Network, Node, Pair, Side};
+
+fn join<T: Transport>(
+    node: &mut Node<T>,
+    at: SocketAddr,
+) -> Result<(ListenerId, SocketAddr), OpenError> {
+    let options = ListenOptions {
+        port: Port::Join,
+        ..ListenOptions::default()
+    };
+    node.listen_with(at, &options)
+}
+
+/// Lets the client listen where it may.
+fn client_listens<N: Network>(pair: &mut Pair<N>) -> SocketAddr {
+    let at = pair.network.address(Side::Client);
+    pair.client.listen(at).expect("the client listens").1
+}
+
+/// Connects the client from `from` to the server at `to`: the client's end, and what the server
+/// knows of the other.
+fn connect<N: Network>(pair: &mut Pair<N>, from: SocketAddr, to: SocketAddr) -> (ConnId, Accepted) {
+    let conn = pair.client.connect(to, Some(from)).expect("it starts");
+    let accepted = pair.accept();
+    pair.run_until("connected", |pair| pair.client.is_up(conn));
+    (conn, accepted)
+}
+
+/// Lets the two ends talk.
+fn exchange<N: Network>(pair: &mut Pair<N>, client: ConnId, server: ConnId) {
+    pair.client.give(client, &b"there"[..]);
+    pair.server.give(server, &b"back"[..]);
+    let (mut there, mut back) = (Vec::new(), Vec::new());
+    pair.run_until("exchanged", |pair| {
+        there.extend(pair.server.bytes(server));
+        back.extend(pair.client.bytes(client));
+        there.len() >= 5 && back.len() >= 4
+    });
+    assert_eq!((&there[..], &back[..]), (&b"there"[..], &b"back"[..]));
+}
+
+fn kind<T: std::fmt::Debug>(result: Result<T, OpenError>) -> ErrorKind {
+    result.expect_err("it must not work").source.kind()
+}
+
+pub(crate) fn a_port_is_taken_once<N: Network>() {
+    let mut pair = Pair::<N>::new();
+    let address = pair.listen();
+    let error = pair.server.listen(address).expect_err("it is taken");
+    assert_eq!(error.operation, Operation::Listen);
+    assert_eq!(error.address, Some(address));
+    assert_eq!(error.transport, pair.server.transport.name());
+    assert_eq!(error.source.kind(), ErrorKind::AddrInUse);
+    assert_eq!(kind(pair.client.listen(address)), ErrorKind::AddrInUse);
+    let (client, server) = pair.connect(address);
+    exchange(&mut pair, client, server);
+}
+
+pub(crate) fn transports_that_join_split_the_connections<N: Network>() {
+    let mut pair = Pair::<N>::new();
+    let address = pair.listen();
+    let (_, same) = join(&mut pair.client, address).expect("it joins");
+    assert_eq!(same, address);
+    let conns: Vec<_> = (0..64)
+        .map(|_| pair.client.connect(address, None).expect("it starts"))
+        .collect();
+    pair.run_until("all are up at both ends", |pair| {
+        let accepted = pair.client.accepted.len() + pair.server.accepted.len();
+        accepted == conns.len() && conns.iter().all(|&conn| pair.client.is_up(conn))
+    });
+    assert!(!pair.client.accepted.is_empty() && !pair.server.accepted.is_empty());
+}
+
+pub(crate) fn a_port_is_free_again_after_its_last_listener<N: Network>() {
+    let mut pair = Pair::<N>::new();
+    let at = pair.network.address(Side::Server);
+    let (first, address) = pair.server.listen(at).expect("it listens");
+    let (second, _) = join(&mut pair.server, address).expect("it joins");
+    let (client, server) = pair.connect(address);
+    pair.server.unlisten(first);
+    assert_eq!(kind(pair.client.listen(address)), ErrorKind::AddrInUse);
+    pair.server.unlisten(second);
+    // What was accepted lives on and is in nobody's way.
+    pair.client.listen(address).expect("it is free");
+    exchange(&mut pair, client, server);
+}
+
+pub(crate) fn a_connection_originates_from_where_it_is_told<N: Network>() {
+    let mut pair = Pair::<N>::new();
+    let address = pair.listen();
+    // A port that was free a moment ago.
+    let at = pair.network.address(Side::Client);
+    let (listener, from) = pair.client.listen(at).expect("it listens");
+    pair.client.unlisten(listener);
+
+    let conn = pair.client.connect(address, Some(from)).expect("it starts");
+    let accepted = pair.accept();
+    pair.run_until("connected", |pair| pair.client.is_up(conn));
+    assert_eq!(accepted.remote, from);
+    assert_eq!(pair.client.local(conn), from);
+
+    let any_port = SocketAddr::new(from.ip(), 0);
+    let conn = pair
+        .client
+        .connect(address, Some(any_port))
+        .expect("it starts");
+    let accepted = pair.accept();
+    pair.run_until("connected", |pair| pair.client.is_up(conn));
+    assert_eq!(accepted.remote.ip(), from.ip());
+    assert_eq!(pair.client.local(conn), accepted.remote);
+}
+
+pub(crate) fn a_connection_originates_from_the_port_listened_on<N: Network>() {
+    let mut pair = Pair::<N>::new();
+    let (from, to) = (client_listens(&mut pair), pair.listen());
+    let (conn, accepted) = connect(&mut pair, from, to);
+    assert_eq!(accepted.remote, from);
+    assert_eq!(pair.client.local(conn), from);
+
+    // The port is still listened on, by nobody but the client.
+    let called = pair.server.connect(from, None).expect("it starts");
+    pair.run_until("accepted", |pair| !pair.client.accepted.is_empty());
+    let caller = pair.client.accepted.pop_front().expect("just looked");
+    pair.run_until("connected", |pair| pair.server.is_up(called));
+    assert_eq!(caller.local, from);
+    assert_eq!(caller.remote, pair.server.local(called));
+    assert_eq!(kind(pair.server.listen(from)), ErrorKind::AddrInUse);
+    exchange(&mut pair, conn, accepted.conn);
+    exchange(&mut pair, caller.conn, called);
+}
+
+pub(crate) fn whoever_joins_a_port_originates_from_it_too<N: Network>() {
+    let mut pair = Pair::<N>::new();
+    let (shared, to) = (pair.listen(), pair.listen());
+    join(&mut pair.client, shared).expect("it joins");
+    let (conn, accepted) = connect(&mut pair, shared, to);
+    assert_eq!(accepted.remote, shared);
+    exchange(&mut pair, conn, accepted.conn);
+}
+
+pub(crate) fn a_foreign_port_is_no_origin<N: Network>() {
+    let mut pair = Pair::<N>::new();
+    let (foreign, to) = (pair.listen(), pair.listen());
+    let error = pair.client.connect(to, Some(foreign));
+    let error = error.expect_err("the server listens there, not the client");
+    assert_eq!(error.operation, Operation::Connect);
+    assert_eq!(error.address, Some(to));
+    assert_eq!(error.source.kind(), ErrorKind::AddrInUse);
+}
+
+pub(crate) fn one_port_reaches_many_peers<N: Network>() {
+    let mut pair = Pair::<N>::new();
+    let from = client_listens(&mut pair);
+    let peers = [pair.listen(), pair.listen(), pair.listen()];
+    let ends = peers.map(|to| (to, connect(&mut pair, from, to)));
+    for (to, (conn, accepted)) in ends {
+        assert_eq!((accepted.local, accepted.remote), (to, from));
+        exchange(&mut pair, conn, accepted.conn);
+    }
+}
+
+pub(crate) fn two_addresses_name_one_connection<N: Network>() {
+    let mut pair = Pair::<N>::new();
+    let (from, to) = (client_listens(&mut pair), pair.listen());
+    let (conn, accepted) = connect(&mut pair, from, to);
+
+    let again = pair.client.connect(to, Some(from));
+    assert_eq!(kind(again), ErrorKind::AddrNotAvailable);
+    let back = pair.server.connect(from, Some(to));
+    assert_eq!(kind(back), ErrorKind::AddrNotAvailable);
+    exchange(&mut pair, conn, accepted.conn);
+
+    // The name is free again when the connection is over at both ends.
+    pair.client.close(conn, Close::Abort);
+    pair.run_until("closed", |pair| pair.server.closed(accepted.conn).is_some());
+    let (conn, accepted) = connect(&mut pair, from, to);
+    assert_eq!(accepted.remote, from);
+    exchange(&mut pair, conn, accepted.conn);
+}
+
+pub(crate) fn attempts_that_cross_make_one_connection<N: Network>() {
+    let mut pair = Pair::<N>::new();
+    let (client, server) = (client_listens(&mut pair), pair.listen());
+    let there = pair
+        .client
+        .connect(server, Some(client))
+        .expect("the first");
+    let other = match pair.server.connect(client, Some(server)) {
+        // Both are on their way, and meet.
+        Ok(back) => {
+            pair.run_until("connected", |pair| pair.server.is_up(back));
+            back
+        }
+        // The first has arrived already.
+        Err(error) => {
+            assert_eq!(error.source.kind(), ErrorKind::AddrNotAvailable);
+            pair.accept().conn
+        }
+    };
+    pair.run_until("connected", |pair| pair.client.is_up(there));
+    exchange(&mut pair, there, other);
+    pair.settle();
+    assert!(pair.client.accepted.is_empty() && pair.server.accepted.is_empty());
+}
+
+pub(crate) fn a_port_does_not_reach_itself<N: Network>() {
+    let mut pair = Pair::<N>::new();
+    let address = client_listens(&mut pair);
+    let conn = pair.client.connect(address, Some(address));
+    let conn = conn.expect("it starts");
+    pair.run_until("closed", |pair| pair.client.closed(conn).is_some());
+    assert_eq!(pair.client.closed(conn), Some(CloseReason::Refused));
+    assert!(!pair.client.was_up(conn) && pair.client.accepted.is_empty());
+}
