@@ -127,15 +127,15 @@ pub(crate) fn a_connection_originates_from_the_port_listened_on<N: Network>() {
     assert_eq!(pair.client.local(conn), from);
 
     // The port is still listened on, by nobody but the client.
-    let called = pair.server.connect(from, None).expect("it starts");
+    let back = pair.server.connect(from, None).expect("it starts");
     pair.run_until("accepted", |pair| !pair.client.accepted.is_empty());
-    let caller = pair.client.accepted.pop_front().expect("just looked");
-    pair.run_until("connected", |pair| pair.server.is_up(called));
-    assert_eq!(caller.local, from);
-    assert_eq!(caller.remote, pair.server.local(called));
+    let accepted_back = pair.client.accepted.pop_front().expect("just looked");
+    pair.run_until("connected", |pair| pair.server.is_up(back));
+    assert_eq!(accepted_back.local, from);
+    assert_eq!(accepted_back.remote, pair.server.local(back));
     assert_eq!(kind(pair.server.listen(from)), ErrorKind::AddrInUse);
     exchange(&mut pair, conn, accepted.conn);
-    exchange(&mut pair, caller.conn, called);
+    exchange(&mut pair, accepted_back.conn, back);
 }
 
 pub(crate) fn whoever_joins_a_port_originates_from_it_too<N: Network>() {
