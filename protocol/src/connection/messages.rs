@@ -9,7 +9,9 @@ use std::mem;
 
 use super::out_queue::{OutQueue, Outgoing, Ticket};
 use crate::error::{ApiMisuse, Cause, Malformed, PeerMisbehaved};
-use crate::frame::{FrameReader, FrameWriter, Layout, Limits};
+use bytes::Bytes;
+
+use crate::frame::{FrameReader, FrameWriter, Layout, Limits, Position, TxQueue, abort};
 use crate::message::{Header, Message};
 use crate::wire::Tag;
 
@@ -34,6 +36,18 @@ pub(super) struct Messages {
     told_seq: u64,
     /// How many messages were sent again.
     pub(super) replayed: u64,
+    /// Messages with a ticket that were laid out last.
+    flights: Vec<Flight>,
+}
+
+/// A message that was laid out and can be taken back while it has not left.
+#[derive(Debug, Clone)]
+struct Flight {
+    ticket: Ticket,
+    /// Where its frame begins in what was laid out with it, in bytes.
+    at: usize,
+    len: usize,
+    message: Message,
 }
 
 impl Messages {
@@ -90,9 +104,16 @@ impl Messages {
         self.out.bytes() + self.sent_bytes + count * size_of::<Message>()
     }
 
-    /// Lays out the next message; returns the size of its frame in bytes.
+    /// What was laid out before has left.
+    pub(super) fn landed(&mut self) {
+        self.flights.clear();
+    }
+
+    /// Lays out the next message, `at` so many bytes behind the start of what is laid out with it;
+    /// returns the size of its frame in bytes.
     pub(super) fn transmit(
         &mut self,
+        at: usize,
         layout: Layout,
         writer: &mut FrameWriter<'_>,
     ) -> Option<usize> {
@@ -101,7 +122,9 @@ impl Messages {
             self.replayed += 1;
             self.told_seq = self.in_seq;
             again.message.header.ack_seq = self.in_seq;
-            return Some(lay_out(&again.message, layout, writer));
+            let len = lay_out(again, layout, writer);
+            remember(&mut self.flights, again, at, len);
+            return Some(len);
         }
         let mut outgoing = self.out.pop()?;
         let message = &mut outgoing.message;
@@ -109,9 +132,10 @@ impl Messages {
         message.header.seq = self.out_seq;
         message.header.ack_seq = self.in_seq;
         self.told_seq = self.in_seq;
-        let len = lay_out(message, layout, writer);
+        let len = lay_out(&outgoing, layout, writer);
+        remember(&mut self.flights, &outgoing, at, len);
         if self.keep {
-            self.sent_bytes += message.payload_len();
+            self.sent_bytes += outgoing.message.payload_len();
             self.sent.push_back(outgoing);
             self.transmitted += 1;
         }
@@ -188,6 +212,7 @@ impl Messages {
         self.check_resumption(seq)?;
         self.acknowledged(seq)?;
         self.transmitted = 0;
+        self.flights.clear();
         // The handshake has told it.
         self.told_seq = self.in_seq;
         Ok(())
@@ -195,8 +220,10 @@ impl Messages {
 
     /// A new session begins with what the last one has not got through.
     pub(super) fn restart(&mut self) {
+        self.sent.retain(|sent| !sent.taken_back);
         self.replayed += self.sent.len() as u64;
         self.out.replay(self.sent.drain(..));
+        self.flights.clear();
         self.sent_bytes = 0;
         self.transmitted = 0;
         self.out_seq = 0;
@@ -210,20 +237,91 @@ impl Messages {
         let dropped = self.out.len() + self.sent.len();
         self.out.clear();
         self.sent.clear();
+        self.flights.clear();
         self.sent_bytes = 0;
         self.transmitted = 0;
         dropped
     }
 
-    /// Takes back a message that was not numbered yet.
-    pub(super) fn cancel(&mut self, ticket: Ticket) -> bool {
-        self.out.cancel(ticket).is_some()
+    /// Takes back a message: one that was not numbered yet without a trace, another by an aborted
+    /// frame, which keeps its number. `laid_out` is the size of what was laid out last, of which
+    /// `unsent` is left.
+    pub(super) fn cancel(
+        &mut self,
+        ticket: Ticket,
+        layout: Layout,
+        laid_out: usize,
+        unsent: &mut TxQueue,
+    ) -> bool {
+        if self.out.cancel(ticket).is_some() {
+            return true;
+        }
+        let flight = self
+            .flights
+            .iter()
+            .position(|flight| flight.ticket == ticket);
+        let waiting = self
+            .sent
+            .iter()
+            .position(|sent| sent.ticket == Some(ticket));
+        let done = match (flight, waiting) {
+            (Some(flight), _) => {
+                let unsent_len: usize = unsent.iter().map(Bytes::len).sum();
+                self.flights[flight].abort(layout, laid_out.saturating_sub(unsent_len), unsent)
+            }
+            // The peer may have received it on an earlier stream: then the number says so.
+            (None, Some(waiting)) => waiting >= self.transmitted,
+            (None, None) => false,
+        };
+        if done && let Some(waiting) = waiting {
+            let sent = &mut self.sent[waiting];
+            self.sent_bytes -= sent.message.payload_len();
+            sent.take_back();
+            self.sent_bytes += sent.message.payload_len();
+        }
+        done
     }
 }
 
-fn lay_out(message: &Message, layout: Layout, writer: &mut FrameWriter<'_>) -> usize {
+impl Flight {
+    /// Takes the message back, when `taken` bytes of what was laid out have left.
+    fn abort(&self, layout: Layout, taken: usize, unsent: &mut TxQueue) -> bool {
+        let at = Position {
+            before: self.at.saturating_sub(taken),
+            taken: taken.saturating_sub(self.at),
+            len: self.len,
+        };
+        let Message {
+            header,
+            front,
+            middle,
+            data,
+        } = &self.message;
+        abort(unsent, at, layout, &header.encode(), [front, middle, data])
+    }
+}
+
+fn remember(flights: &mut Vec<Flight>, outgoing: &Outgoing, at: usize, len: usize) {
+    if let Some(ticket) = outgoing.ticket {
+        let message = outgoing.message.clone();
+        flights.push(Flight {
+            ticket,
+            at,
+            len,
+            message,
+        });
+    }
+}
+
+fn lay_out(outgoing: &Outgoing, layout: Layout, writer: &mut FrameWriter<'_>) -> usize {
+    let message = &outgoing.message;
     let payloads = [&message.front, &message.middle, &message.data];
-    writer.frame(layout, Tag::Message, &message.header.encode(), payloads)
+    let header = message.header.encode();
+    if outgoing.taken_back {
+        writer.aborted_message(layout, &header, &message.front)
+    } else {
+        writer.frame(layout, Tag::Message, &header, payloads)
+    }
 }
 
 /// Parses a message's first segment; later versions may append to it.

@@ -134,6 +134,8 @@ struct Stream {
     reader: FrameReader,
     /// Banner and control frames laid out but not transmitted.
     control: BytesMut,
+    /// The size of what was laid out last, in bytes.
+    laid_out: usize,
     opening: Opening,
     /// What the peer asks for, until it is answered.
     request: Option<Request>,
@@ -166,6 +168,7 @@ impl Stream {
             layout,
             reader: FrameReader::new(layout, config.limits),
             control,
+            laid_out: 0,
             opening,
             request: None,
             admitted: false,
@@ -351,9 +354,8 @@ impl Connection {
     /// # Errors
     /// [`ApiMisuse::PayloadTooLong`]; nothing is queued.
     pub fn send(&mut self, message: Message) -> Result<(), ApiMisuse> {
-        let ticket = None;
-        self.messages
-            .queue(Outgoing { message, ticket }, &self.config.limits)
+        let outgoing = Outgoing::new(message, None);
+        self.messages.queue(outgoing, &self.config.limits)
     }
 
     /// Queues a message that [`cancel`](Self::cancel) can take back by its ticket.
@@ -361,15 +363,17 @@ impl Connection {
     /// # Errors
     /// [`ApiMisuse::PayloadTooLong`]; nothing is queued.
     pub fn send_cancellable(&mut self, message: Message, ticket: Ticket) -> Result<(), ApiMisuse> {
-        let ticket = Some(ticket);
-        self.messages
-            .queue(Outgoing { message, ticket }, &self.config.limits)
+        let outgoing = Outgoing::new(message, Some(ticket));
+        self.messages.queue(outgoing, &self.config.limits)
     }
 
-    /// Takes a message back. Returns whether the peer will not see it.
+    /// Takes a message back; if it was laid out already, by an aborted frame in `unsent`, which holds
+    /// what the transport has not taken yet. Returns whether the peer will not see it.
     pub fn cancel(&mut self, ticket: Ticket, unsent: &mut TxQueue) -> bool {
-        let _ = unsent;
-        self.messages.cancel(ticket)
+        let Stream {
+            layout, laid_out, ..
+        } = self.stream;
+        self.messages.cancel(ticket, layout, laid_out, unsent)
     }
 
     /// Has messages announced by [`Event::Incoming`] before they are received, from now on.
@@ -417,16 +421,19 @@ impl Connection {
     }
 
     /// Lays out what is due: control frames, then messages until `budget` bytes are reached, and an
-    /// acknowledgement if no message carries it.
+    /// acknowledgement if no message carries it. Nothing of what was laid out before may wait any
+    /// more.
     pub fn transmit(&mut self, writer: &mut FrameWriter<'_>, budget: usize) {
         let mut written = self.stream.control.len();
         if written > 0 {
             writer.raw(&self.stream.control);
             self.stream.control.clear();
         }
+        self.messages.landed();
         if self.stream.state == State::Ready {
             while written < budget {
-                let Some(len) = self.messages.transmit(self.stream.layout, writer) else {
+                let layout = self.stream.layout;
+                let Some(len) = self.messages.transmit(written, layout, writer) else {
                     break;
                 };
                 written += len;
@@ -435,9 +442,11 @@ impl Connection {
                 self.messages.ack_told(seq);
                 self.control(&Ack { seq });
                 writer.raw(&self.stream.control);
+                written += self.stream.control.len();
                 self.stream.control.clear();
             }
         }
+        self.stream.laid_out = written;
         writer.finish();
     }
 

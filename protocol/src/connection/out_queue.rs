@@ -8,7 +8,10 @@ use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 
+use bytes::Bytes;
+
 use crate::message::{Message, priority};
+use crate::payload::Payload;
 
 /// Names a message that was queued, so that it can be taken back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,9 +28,28 @@ impl Ticket {
 pub(super) struct Outgoing {
     pub(super) message: Message,
     pub(super) ticket: Option<Ticket>,
+    /// Only its number is left, for which the peer waits.
+    pub(super) taken_back: bool,
 }
 
 impl Outgoing {
+    pub(super) fn new(message: Message, ticket: Option<Ticket>) -> Self {
+        Self {
+            message,
+            ticket,
+            taken_back: false,
+        }
+    }
+
+    /// Drops the payload.
+    pub(super) fn take_back(&mut self) {
+        self.taken_back = true;
+        // A frame with nothing behind its header has no place to say that it is aborted.
+        self.message.front = Bytes::from_static(&[0]).into();
+        self.message.middle = Payload::new();
+        self.message.data = Payload::new();
+    }
+
     /// What a message costs its fair share: small ones are not free.
     fn cost(&self) -> usize {
         self.message.payload_len().max(LEAST_COST)
@@ -213,7 +235,7 @@ mod tests {
         message.header.tid = tid;
         message.data = vec![0; len].into();
         let ticket = Ticket::new(tid);
-        Outgoing { message, ticket }
+        Outgoing::new(message, ticket)
     }
 
     fn queue(messages: &[(u16, u64, usize)]) -> OutQueue {

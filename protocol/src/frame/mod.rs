@@ -6,6 +6,7 @@
 //!
 //! Source: msgr2 specification, "Frame format"; Ceph's `src/msg/async/frames_v2.{h,cc}`.
 
+mod abort;
 mod error;
 mod preamble;
 mod reader;
@@ -13,6 +14,7 @@ mod reader;
 mod tests;
 mod writer;
 
+pub(crate) use abort::{Position, abort};
 pub use error::FrameError;
 pub use preamble::{MAX_SEGMENTS, PREAMBLE_LEN, Preamble, SegmentDescriptor};
 pub(crate) use reader::Head;
@@ -30,6 +32,14 @@ pub enum Revision {
 }
 
 impl Revision {
+    /// The size of the checksum behind a first segment of `len` bytes, in bytes.
+    const fn first_crc_len(self, len: usize) -> usize {
+        match self {
+            Self::Rev1 if len > 0 => size_of::<u32>(),
+            Self::Rev0 | Self::Rev1 => 0,
+        }
+    }
+
     /// The size of the epilogue behind a frame of `segments` segments, in bytes.
     const fn epilogue_len(self, segments: usize) -> usize {
         match self {
@@ -68,6 +78,15 @@ mod late_status {
         match revision {
             Revision::Rev0 => 0,
             Revision::Rev1 => REV1_COMPLETE,
+        }
+    }
+
+    /// `None` if a frame of this revision has no place to say so.
+    pub(super) const fn aborted(revision: Revision, has_payload: bool) -> Option<u8> {
+        match (revision, has_payload) {
+            (Revision::Rev0, _) => Some(REV0_ABORTED),
+            (Revision::Rev1, true) => Some(REV1_ABORTED),
+            (Revision::Rev1, false) => None,
         }
     }
 

@@ -70,10 +70,7 @@ impl Preamble {
     /// The size of the whole frame in bytes.
     pub fn frame_len(&self, revision: Revision) -> usize {
         let segments = self.segments();
-        let first_crc = match revision {
-            Revision::Rev1 if segments[0].len > 0 => size_of::<u32>(),
-            _ => 0,
-        };
+        let first_crc = revision.first_crc_len(segments[0].len as usize);
         let payload: usize = segments.iter().map(|segment| segment.len as usize).sum();
         PREAMBLE_LEN + first_crc + payload + revision.epilogue_len(segments.len())
     }

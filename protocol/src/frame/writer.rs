@@ -103,6 +103,37 @@ impl<'a> FrameWriter<'a> {
         first: &[u8],
         rest: [&Payload; MAX_SEGMENTS - 1],
     ) -> usize {
+        self.frame_as(
+            late_status::complete(layout.revision),
+            layout,
+            tag,
+            first,
+            rest,
+        )
+    }
+
+    /// Appends a message frame of which only the header counts; `front` must not be empty.
+    pub(crate) fn aborted_message(
+        &mut self,
+        layout: Layout,
+        header: &[u8],
+        front: &Payload,
+    ) -> usize {
+        let none = Payload::new();
+        let status = late_status::aborted(layout.revision, true)
+            .unwrap_or(late_status::complete(layout.revision));
+        self.frame_as(status, layout, Tag::Message, header, [front, &none, &none])
+    }
+
+    /// The same as [`frame`](Self::frame), with a late status of its own.
+    pub(super) fn frame_as(
+        &mut self,
+        status: u8,
+        layout: Layout,
+        tag: Tag,
+        first: &[u8],
+        rest: [&Payload; MAX_SEGMENTS - 1],
+    ) -> usize {
         let (empty, sum): (u32, Sum) = if layout.data_crc {
             (crc::SEGMENT, crc::crc32c)
         } else {
@@ -128,7 +159,7 @@ impl<'a> FrameWriter<'a> {
         for (payload, crc) in rest.iter().zip(&mut crcs[1..]).take(count - 1) {
             *crc = self.payload(payload, empty, sum);
         }
-        self.epilogue(layout.revision, count, &crcs);
+        self.epilogue(status, layout.revision, count, &crcs);
         preamble.frame_len(layout.revision)
     }
 
@@ -154,7 +185,13 @@ impl<'a> FrameWriter<'a> {
         crc
     }
 
-    fn epilogue(&mut self, revision: Revision, count: usize, crcs: &[u32; MAX_SEGMENTS]) {
+    fn epilogue(
+        &mut self,
+        status: u8,
+        revision: Revision,
+        count: usize,
+        crcs: &[u32; MAX_SEGMENTS],
+    ) {
         if revision.epilogue_len(count) == 0 {
             return;
         }
@@ -163,7 +200,7 @@ impl<'a> FrameWriter<'a> {
             Revision::Rev0 => 0,
             Revision::Rev1 => 1,
         };
-        let mut wire = [late_status::complete(revision); MAX_EPILOGUE_LEN];
+        let mut wire = [status; MAX_EPILOGUE_LEN];
         for (slot, crc) in wire[1..].as_chunks_mut().0.iter_mut().zip(&crcs[first..]) {
             *slot = crc.to_le_bytes();
         }
