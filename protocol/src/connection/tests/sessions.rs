@@ -114,7 +114,7 @@ fn the_first_stream_is_cut_anywhere() {
             let stream = peers.dial(A);
             (peers, stream)
         },
-        1,
+        3,
     );
 }
 
