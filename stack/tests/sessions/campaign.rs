@@ -13,39 +13,10 @@ use msgr::Totals;
 use msgr::protocol::Policy;
 use msgr::transport::sim::{Chop, FaultRates, Latency, SimConfig};
 
+use super::chance::Chance;
 use super::world::{Spec, World};
 
 const SEEDS: Range<u64> = 0..300;
-
-/// A generator of our own (SplitMix64, Steele and others 2014): what happens must depend on the seed
-/// alone.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-
-    /// 0 most of the time, else up to `most`.
-    fn rate(&mut self, most: f64) -> f64 {
-        if self.one_in(2) {
-            return 0.0;
-        }
-        most * self.below(1000) as f64 / 1000.0
-    }
-}
 
 /// What a seed's world is like.
 struct Plan {

@@ -3,12 +3,13 @@
 //!
 //! A message carries who sent it, in which life and epoch of the sender, and its number in that
 //! epoch. An epoch ends when the sender is told that the session is gone; a life with the process.
+//! On lossy policies each connection has an epoch of its own, of which the end may be missing.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use msgr::protocol::{Message, Ticket, Timestamp};
-use msgr::{Connection, Context, Dispatcher, Fault, Received};
+use msgr::{Connection, ConnectionId, Context, Dispatcher, Fault, Received};
 
 /// Who sent a message, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,12 +80,19 @@ pub(crate) struct Ledger {
     pub(crate) count: u64,
     /// Whether messages are sent back.
     pub(crate) echo: bool,
+    /// Whether sessions end with their connections.
+    pub(crate) lossy: bool,
+    /// The last message of each lossy connection, and the epochs that had one.
+    on_lossy: HashMap<ConnectionId, Stamp>,
+    epochs: HashSet<(i64, u64, u64)>,
     /// Whether a new life or epoch must begin with its first message: a peer that keeps what it had
     /// queued for our former life may go on with it.
     pub(crate) strict_start: bool,
     /// Received messages that the application does not let go.
     pub(crate) held: Option<Vec<Received>>,
     pub(crate) quiet: bool,
+    /// The tids of messages without a stamp, for tests that have their own.
+    pub(crate) raw: Option<Vec<u64>>,
 }
 
 impl Ledger {
@@ -130,8 +138,32 @@ impl Ledger {
         }
     }
 
-    fn receive(&mut self, stamp: Stamp) {
+    fn receive(&mut self, stamp: Stamp, on: ConnectionId) {
         self.count += 1;
+        if self.lossy {
+            self.receive_lossy(stamp, on);
+        } else {
+            self.receive_lossless(stamp);
+        }
+    }
+
+    /// Connections overtake each other, and none goes on with what another one has begun.
+    fn receive_lossy(&mut self, stamp: Stamp, on: ConnectionId) {
+        let last = self.on_lossy.insert(on, stamp);
+        let due = last.map_or(Stamp { number: 1, ..stamp }, |last| Stamp {
+            number: last.number + 1,
+            ..last
+        });
+        let epoch = (stamp.sender, stamp.life, stamp.epoch);
+        if stamp != due || last.is_none() && !self.epochs.insert(epoch) {
+            let violation = format!("{stamp:?} on {on:?}, where the last was {last:?}");
+            self.violations.push(violation);
+        }
+        let newest = self.received.entry(stamp.sender).or_insert(stamp);
+        *newest = stamp.max(*newest);
+    }
+
+    fn receive_lossless(&mut self, stamp: Stamp) {
         let last = self.received.insert(stamp.sender, stamp);
         let due = match last {
             Some(last) if (last.life, last.epoch) == (stamp.life, stamp.epoch) => {
@@ -185,13 +217,21 @@ impl Dispatcher for Witness {
 
     fn accepted(&mut self, context: &mut Context<'_>) {
         let peer = self.now_with(context);
-        self.ledger().tell(Seen::Accepted(peer));
+        let mut ledger = self.ledger();
+        if ledger.lossy {
+            ledger.new_epoch(peer);
+        }
+        ledger.tell(Seen::Accepted(peer));
     }
 
     fn message(&mut self, context: &mut Context<'_>, message: Received) {
         let mut ledger = self.ledger();
+        if let Some(raw) = &mut ledger.raw {
+            raw.push(message.header.tid);
+            return;
+        }
         let stamp = Stamp::of(&message);
-        ledger.receive(stamp);
+        ledger.receive(stamp, context.id());
         ledger.tell(Seen::Message(stamp));
         if ledger.echo {
             context.send(message.into_message()).unwrap();

@@ -9,6 +9,7 @@
 mod basics;
 mod budgets;
 mod campaign;
+mod chance;
 mod ledger;
 mod policies;
 mod races;

@@ -150,6 +150,7 @@ impl World {
         let strikes = injector.strikes();
         let ledger = Arc::<Mutex<Ledger>>::default();
         ledger.lock().unwrap().strict_start = spec.policy.reset_check || spec.policy.lossy;
+        ledger.lock().unwrap().lossy = spec.policy.lossy;
         let witness = Witness(Arc::clone(&ledger));
         let (messenger, mut reactor) =
             Messenger::driven_by_caller(settings, Box::new(injector), witness).unwrap();
@@ -193,6 +194,11 @@ impl World {
 
     pub(crate) fn node(&self, number: i64) -> &Node {
         self.nodes[number as usize - 1].as_ref().unwrap()
+    }
+
+    /// Which life of a process this is; the first is 1.
+    pub(crate) fn life(&self, number: i64) -> u64 {
+        self.node(number).life
     }
 
     pub(crate) fn numbers(&self) -> Vec<i64> {
