@@ -267,7 +267,8 @@ impl Messages {
         let done = match (flight, waiting) {
             (Some(flight), _) => {
                 let unsent_len: usize = unsent.iter().map(Bytes::len).sum();
-                self.flights[flight].abort(layout, laid_out.saturating_sub(unsent_len), unsent)
+                let flight = self.flights.swap_remove(flight);
+                flight.abort(layout, laid_out.saturating_sub(unsent_len), unsent)
             }
             // The peer may have received it on an earlier stream: then the number says so.
             (None, Some(waiting)) => waiting >= self.transmitted,

@@ -69,7 +69,13 @@ impl Core {
         let Some(remote) = target.and_then(|target| target.socket) else {
             return Ok(());
         };
-        let local = self.origin(remote);
+        // Two peers that dial each other from their ports at once make one connection without an
+        // acceptor (RFC 9293, section 3.5, simultaneous open), again and again: the next attempt
+        // comes from any port.
+        let first = self
+            .wire(id)
+            .is_some_and(|wire| wire.backoff == self.settings().backoff.initial);
+        let local = self.origin(remote).filter(|_| first);
         let mut conn = self.transport.connect(remote, &ConnectOptions { local });
         if let (Some(at), Err(error)) = (local, &conn) {
             // The port is taken by an earlier connection to the same peer, perhaps in TIME_WAIT.

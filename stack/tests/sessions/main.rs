@@ -9,12 +9,15 @@
 mod basics;
 mod budgets;
 mod campaign;
+mod cancel;
 mod chance;
 mod ledger;
 mod policies;
 mod races;
 mod reconnects;
 mod stale;
+mod synthetic;
+mod workload;
 mod world;
 
 use std::time::Duration;

@@ -237,7 +237,10 @@ impl World {
     /// What becomes of the next connection to `to`.
     pub(super) fn plan_for(&mut self, to: SocketAddr) -> Plan {
         let planned = self.plans.get_mut(&to).and_then(VecDeque::pop_front);
-        planned.unwrap_or_else(|| self.config.faults.roll(&mut self.rng))
+        let plan = planned.unwrap_or_else(|| self.config.faults.roll(&mut self.rng));
+        // A fault counts when it strikes.
+        self.struck += u64::from(!matches!(plan, Plan::Accept | Plan::Fault(_)));
+        plan
     }
 
     /// Lets a fault befall a connection when its time comes, which may be now.
@@ -265,6 +268,7 @@ impl World {
         let Some(link) = self.links.get_mut(id) else {
             return;
         };
+        self.struck += 1;
         match effect {
             Effect::Cut => {
                 for side in Side::BOTH {

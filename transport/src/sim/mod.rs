@@ -187,6 +187,11 @@ impl SimNetwork {
         std::mem::take(&mut self.0.borrow_mut().crashed)
     }
 
+    /// How many attempts to connect and connections a fault has struck so far.
+    pub fn faults(&self) -> u64 {
+        self.0.borrow().struck
+    }
+
     /// What happened so far, a line each, if [`SimConfig::trace`] asked for it.
     pub fn trace(&self) -> String {
         self.0.borrow().trace().to_owned()

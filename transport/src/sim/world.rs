@@ -44,6 +44,8 @@ pub(super) struct World {
     /// The port chosen last.
     pub(super) last_port: u16,
     pub(super) crashed: Vec<IpAddr>,
+    /// How often a fault has struck.
+    pub(super) struck: u64,
     trace: String,
 }
 
@@ -89,6 +91,7 @@ impl World {
             plans: BTreeMap::new(),
             last_port: 0,
             crashed: Vec::new(),
+            struck: 0,
             trace: String::new(),
         }
     }
@@ -122,8 +125,12 @@ impl World {
     /// How long it takes until something happens, unless it never does: until something travels,
     /// or a process (that one, or any) can be told something.
     pub(super) fn next_event(&self, node: Option<NodeId>) -> Option<Duration> {
-        let mut nodes = self.nodes.iter();
-        if nodes.any(|(id, one)| node.is_none_or(|node| node == id) && !one.ready.is_empty()) {
+        let has_news = |one: &Node| !one.ready.is_empty();
+        let due = match node {
+            Some(node) => self.nodes.get(node).is_some_and(has_news),
+            None => self.nodes.iter().any(|(_, one)| has_news(one)),
+        };
+        if due {
             return Some(Duration::ZERO);
         }
         let (&(at, _), _) = self.agenda.first_key_value()?;

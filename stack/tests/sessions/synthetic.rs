@@ -1,0 +1,205 @@
+//! Many processes, and everything at random: the tests of `src/test/msgr/test_msgr.cc` whose names
+//! begin with `Synthetic`.
+
+use std::time::Duration;
+
+use msgr::Totals;
+use msgr::protocol::Policy;
+use msgr::transport::middleware::Injection;
+use msgr::transport::sim::{Latency, SimConfig};
+
+use super::workload::{Shape, Workload};
+use super::world::World;
+
+const STATEFUL: (Policy, Policy) = (Policy::STATEFUL_SERVER, Policy::LOSSLESS_CLIENT);
+const LOSSY: (Policy, Policy) = (Policy::STATELESS_SERVER, Policy::LOSSY_CLIENT);
+const PEERS: (Policy, Policy) = (Policy::LOSSLESS_PEER, Policy::LOSSLESS_PEER);
+const PEERS_REUSE: (Policy, Policy) = (Policy::LOSSLESS_PEER_REUSE, Policy::LOSSLESS_PEER_REUSE);
+
+fn failures(one_in: u32) -> Injection {
+    Injection {
+        socket_failures: one_in,
+        connect_refusals: 0,
+    }
+}
+
+/// 40 processes, on which nothing goes wrong.
+fn stress(policies: (Policy, Policy)) -> Shape {
+    Shape {
+        policies,
+        servers: 8,
+        clients: 32,
+        connections: 100,
+        sizes: &[0, 10, 3000],
+        injection: Injection::default(),
+        budget: None,
+    }
+}
+
+/// Failures, and a budget of four of the largest messages. Ceph's are 64 times as large: messages
+/// of up to 4 MiB, and 16 MiB.
+fn inject(policies: (Policy, Policy), one_in: u32) -> Shape {
+    Shape {
+        sizes: &[0, 100, 4000, 64 << 10],
+        injection: failures(one_in),
+        budget: Some(256 << 10),
+        ..stress(policies)
+    }
+}
+
+/// So few processes that real sockets are done in a moment.
+fn few(shape: Shape) -> Shape {
+    Shape {
+        servers: 3,
+        clients: 6,
+        connections: 15,
+        ..shape
+    }
+}
+
+/// One piece in ten takes as long as Ceph's internal delays at most.
+fn delays(slow: Duration) -> SimConfig {
+    SimConfig {
+        latency: Latency {
+            slow_one_in: 10,
+            slow,
+            ..SimConfig::default().latency
+        },
+        ..SimConfig::default()
+    }
+}
+
+const INTERNAL_DELAY: Duration = Duration::from_millis(100);
+
+fn live(world: World, shape: Shape, operations: usize) -> Totals {
+    let mut workload = Workload::new(world, shape);
+    workload.operate(operations);
+    let totals = workload.finish();
+    println!("{totals:?}");
+    assert!(workload.ended_in_good_order > 0);
+    assert!(totals.connected > shape.clients as u64, "{totals:?}");
+    assert!(
+        totals.messages_received > operations as u64 / 2,
+        "{totals:?}"
+    );
+    totals
+}
+
+fn assert_replayed(totals: &Totals) {
+    let Totals {
+        reconnects,
+        replayed,
+        remote_resets,
+        ..
+    } = *totals;
+    assert!(
+        reconnects > 0 && replayed > 0 && remote_resets > 0,
+        "{totals:?}"
+    );
+}
+
+/// `SyntheticStressTest`.
+#[test]
+fn stress_simulated() {
+    let world = World::simulated(1, SimConfig::default());
+    let totals = live(world, stress(STATEFUL), 5000);
+    assert!(
+        totals.remote_resets > 0 && totals.reconnects > 0,
+        "{totals:?}"
+    );
+    assert_eq!(totals.resets, 0);
+}
+
+/// `SyntheticStressTest`, with sockets that break.
+#[test]
+fn stress_on_sockets() {
+    let shape = Shape {
+        injection: failures(100),
+        ..few(stress(STATEFUL))
+    };
+    assert_replayed(&live(World::loopback(1), shape, 1000));
+}
+
+/// `SyntheticStressTest1`.
+#[test]
+fn stress_peers_simulated() {
+    let shape = Shape {
+        servers: 16,
+        ..stress(PEERS_REUSE)
+    };
+    let totals = live(World::simulated(1, SimConfig::default()), shape, 10_000);
+    assert!(
+        totals.remote_resets > 0 && totals.reconnects > 0,
+        "{totals:?}"
+    );
+    assert!(totals.races_won > 0 && totals.races_lost > 0, "{totals:?}");
+}
+
+/// `SyntheticStressTest1`, with sockets that break.
+#[test]
+fn stress_peers_on_sockets() {
+    let shape = Shape {
+        injection: failures(100),
+        ..few(stress(PEERS_REUSE))
+    };
+    assert_replayed(&live(World::loopback(1), shape, 1000));
+}
+
+/// `SyntheticInjectTest`.
+#[test]
+fn inject_simulated() {
+    let world = World::simulated(1, delays(INTERNAL_DELAY));
+    let totals = live(world, inject(STATEFUL, 30), 1000);
+    assert_replayed(&totals);
+    assert!(totals.throttled > 0, "{totals:?}");
+}
+
+/// `SyntheticInjectTest`.
+#[test]
+fn inject_on_sockets() {
+    let totals = live(World::loopback(1), few(inject(STATEFUL, 30)), 1000);
+    assert_replayed(&totals);
+    assert!(totals.throttled > 0, "{totals:?}");
+}
+
+/// `SyntheticInjectTest2`.
+#[test]
+fn inject_peers_reuse_simulated() {
+    let world = World::simulated(1, delays(INTERNAL_DELAY));
+    let totals = live(world, inject(PEERS_REUSE, 30), 1000);
+    assert_replayed(&totals);
+    assert!(totals.throttled > 0, "{totals:?}");
+}
+
+/// `SyntheticInjectTest2`.
+#[test]
+fn inject_peers_reuse_on_sockets() {
+    let totals = live(World::loopback(1), few(inject(PEERS_REUSE, 30)), 1000);
+    assert_replayed(&totals);
+    assert!(totals.throttled > 0, "{totals:?}");
+}
+
+/// `SyntheticInjectTest3`: what is lost is told by a reset.
+#[test]
+fn inject_lossy_simulated() {
+    let world = World::simulated(1, delays(INTERNAL_DELAY));
+    let totals = live(world, inject(LOSSY, 600), 5000);
+    assert!(totals.resets > 0, "{totals:?}");
+    assert_eq!((totals.reconnects, totals.replayed), (0, 0));
+}
+
+/// `SyntheticInjectTest3`.
+#[test]
+fn inject_lossy_on_sockets() {
+    let totals = live(World::loopback(1), few(inject(LOSSY, 600)), 1000);
+    assert!(totals.resets > 0, "{totals:?}");
+    assert_eq!((totals.reconnects, totals.replayed), (0, 0));
+}
+
+/// `SyntheticInjectTest4`: delivery takes up to five seconds.
+#[test]
+fn inject_peers_late() {
+    let world = World::simulated(1, delays(Duration::from_secs(5)));
+    let totals = live(world, inject(PEERS, 30), 1000);
+    assert_replayed(&totals);
+}
