@@ -294,12 +294,6 @@ impl World {
             Net::Sim(_) => 100 * PATIENCE,
             Net::Loopback => PATIENCE,
         };
-        if matches!(self.net, Net::Loopback) && !self.run_until(Duration::from_secs(2), &done) {
-            for n in self.numbers() {
-                println!("{n}: {:#?}", self.reactor(n).borrow().dump());
-            }
-            panic!("{what}");
-        }
         if !self.run_until(patience, done) {
             let told: Vec<_> = self.numbers();
             let told = told.iter().map(|n| (*n, self.ledger(*n).seen.clone()));
