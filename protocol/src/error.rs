@@ -101,6 +101,9 @@ pub enum PeerMisbehaved {
         /// The last one acknowledged.
         acked: u64,
     },
+    /// The peer wants a sequence continued that could not go on for long.
+    #[error("a sequence is to continue behind {0}")]
+    SequenceExhausted(u64),
     /// The peer opens a session that is to outlive its connection, and gives it no name.
     #[error("a lossless session without a cookie")]
     NoCookie,

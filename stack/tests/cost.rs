@@ -35,21 +35,28 @@ impl Dispatcher for Asker {
     }
 }
 
+/// The server's and the client's.
+type Policies = (Policy, Policy);
+
+const LOSSY: Policies = (Policy::STATELESS_SERVER, Policy::LOSSY_CLIENT);
+/// Everything sent is kept until it is acknowledged.
+const LOSSLESS: Policies = (Policy::STATEFUL_SERVER, Policy::LOSSLESS_CLIENT);
+
 struct Pair {
     client: (Messenger, Reactor),
     server: (Messenger, Reactor),
 }
 
 impl Pair {
-    fn new(depth: u32, data: usize) -> Self {
+    fn new((server, client): Policies, depth: u32, data: usize) -> Self {
         let open = || Box::new(Posix::new().unwrap());
         let mut request = Message::new(1);
         request.data = Payload::from(vec![7; data]);
 
-        let settings = Settings::new("osd.0".parse().unwrap(), Policy::STATELESS_SERVER);
+        let settings = Settings::new("osd.0".parse().unwrap(), server);
         let mut server = Messenger::driven_by_caller(settings, open(), Echo).unwrap();
         let addr = server.1.bind("v2:127.0.0.1:0/0".parse().unwrap()).unwrap();
-        let settings = Settings::new("client.0".parse().unwrap(), Policy::LOSSY_CLIENT);
+        let settings = Settings::new("client.0".parse().unwrap(), client);
         let asker = Asker { request, depth };
         let client = Messenger::driven_by_caller(settings, open(), asker).unwrap();
         client.0.connect(EntityType::Osd, addr).unwrap();
@@ -72,8 +79,8 @@ impl Pair {
 }
 
 /// Allocations and system calls per message, a request and its reply being two messages.
-fn cost(depth: u32, data: usize, requests: u64) -> (f64, f64) {
-    let mut pair = Pair::new(depth, data);
+fn cost(policies: Policies, depth: u32, data: usize, requests: u64) -> (f64, f64) {
+    let mut pair = Pair::new(policies, depth, data);
     // Until every buffer has been through the pool a few times.
     pair.exchange(requests / 4);
     let calls = pair.system_calls();
@@ -85,34 +92,38 @@ fn cost(depth: u32, data: usize, requests: u64) -> (f64, f64) {
         calls as f64 / messages,
     );
     println!(
-        "depth {depth}, {data} bytes: {:.4} allocations, {:.3} system calls per message",
-        cost.0, cost.1
+        "{}, depth {depth}, {data} bytes: {:.4} allocations, {:.3} system calls per message",
+        policies.1, cost.0, cost.1
     );
     cost
 }
 
 #[test]
 fn small_messages_allocate_nothing_and_share_system_calls() {
-    for (depth, data, most_calls) in [
-        (1, 64, 4.0),
-        (1, 4096, 4.0),
-        (64, 64, 0.15),
-        (64, 4096, 0.15),
-    ] {
-        let (allocations, calls) = cost(depth, data, 20_000);
-        assert!(
-            allocations <= 0.001,
-            "{allocations} at depth {depth}, {data} bytes"
-        );
-        assert!(
-            calls <= most_calls,
-            "{calls} at depth {depth}, {data} bytes"
-        );
+    for policies in [LOSSY, LOSSLESS] {
+        for (depth, data, most_calls) in [
+            (1, 64, 4.0),
+            (1, 4096, 4.0),
+            (64, 64, 0.15),
+            (64, 4096, 0.15),
+        ] {
+            let (allocations, calls) = cost(policies, depth, data, 20_000);
+            assert!(
+                allocations <= 0.001,
+                "{allocations} at depth {depth}, {data} bytes"
+            );
+            assert!(
+                calls <= most_calls,
+                "{calls} at depth {depth}, {data} bytes"
+            );
+        }
     }
 }
 
 #[test]
 fn large_messages_allocate_nothing_either() {
-    let (allocations, _) = cost(8, 1 << 20, 400);
-    assert!(allocations <= 0.01, "{allocations}");
+    for policies in [LOSSY, LOSSLESS] {
+        let (allocations, _) = cost(policies, 8, 1 << 20, 400);
+        assert!(allocations <= 0.01, "{allocations}");
+    }
 }

@@ -40,11 +40,13 @@ impl Connection {
             }
             Tag::SessionRetry => {
                 let SessionRetry { connect_seq } = decode(payload)?;
+                check_sequence(connect_seq)?;
                 self.session.connect_seq = connect_seq.saturating_add(1);
                 self.resume_session();
             }
             Tag::SessionRetryGlobal => {
                 let SessionRetryGlobal { global_seq } = decode(payload)?;
+                check_sequence(global_seq)?;
                 return Ok(Some(Event::RetryGlobal { above: global_seq }));
             }
             Tag::SessionReset => {
@@ -173,6 +175,15 @@ impl Connection {
         self.session.peer_global_seq = ident.global_seq;
         self.become_ready();
         Ok(())
+    }
+}
+
+/// What a peer makes us count on from must not bring our counters to their end.
+fn check_sequence(above: u64) -> Result<(), PeerMisbehaved> {
+    if above < 1 << 63 {
+        Ok(())
+    } else {
+        Err(PeerMisbehaved::SequenceExhausted(above))
     }
 }
 

@@ -8,7 +8,7 @@ use super::script::{
 };
 use crate::config::{Config, Policies};
 use crate::connection::{AfterFault, Connection, Event, State};
-use crate::error::{PeerIncompatible, PeerMisbehaved};
+use crate::error::{Cause, PeerIncompatible, PeerMisbehaved};
 use crate::frame::Revision;
 use crate::policy::Policy;
 use crate::wire::{
@@ -132,12 +132,12 @@ fn come_back(connection: &mut Connection, place: u64) -> Vec<u8> {
 fn asked_to_ask_again() {
     let mut connection = resuming();
     let mut expected = resumption();
-    for theirs in [1, 9, 3, u64::MAX] {
+    for theirs in [1, 9, 3, (1 << 63) - 1] {
         let retry = frame(&SessionRetry {
             connect_seq: theirs,
         });
         assert_eq!(feed(&mut connection, &retry).unwrap(), []);
-        expected.connect_seq = theirs.saturating_add(1);
+        expected.connect_seq = theirs + 1;
         assert_eq!(transmitted(&mut connection), frame(&expected));
         assert_eq!(connection.counts().connect_seq, expected.connect_seq);
     }
@@ -164,21 +164,22 @@ fn asked_to_ask_again() {
     );
 }
 
-/// No number of the peer's is too large to be counted on from.
+/// A peer must not bring our counters to their end.
 #[test]
-fn as_often_as_it_gets() {
-    let mut connection = resuming();
-    let most = frame(&SessionRetry {
-        connect_seq: u64::MAX,
-    });
-    feed(&mut connection, &most).unwrap();
-    connection.disconnect();
-    let expected = SessionReconnect {
-        global_seq: 7,
-        connect_seq: u64::MAX,
-        ..resumption()
-    };
-    assert_eq!(come_back(&mut connection, 7), frame(&expected));
+fn asked_to_count_on_from_the_end() {
+    for theirs in [1 << 63, u64::MAX] {
+        for retry in [
+            frame(&SessionRetry {
+                connect_seq: theirs,
+            }),
+            frame(&SessionRetryGlobal { global_seq: theirs }),
+        ] {
+            let error = feed(&mut resuming(), &retry).unwrap_err();
+            let cause = PeerMisbehaved::SequenceExhausted(theirs);
+            assert_eq!(error.cause, Cause::from(cause));
+            assert_eq!(error.state, State::SessionReconnecting);
+        }
+    }
 }
 
 /// The acceptor has no such session, but that is no reason to drop what waits for it.
