@@ -114,8 +114,9 @@ impl Account {
             for (taken, budget) in self.budgets.iter().enumerate() {
                 if !budget.try_take(len) {
                     // Nobody is told of this room: whoever waits holds messages, and hears of those.
-                    let taken = &self.budgets[..taken];
-                    taken.iter().for_each(|budget| budget.put_back(len));
+                    for budget in &self.budgets[..taken] {
+                        budget.put_back(len);
+                    }
                     return None;
                 }
             }

@@ -55,7 +55,7 @@ pub(crate) struct Core {
     /// Messages and payload bytes queued since the last transmission.
     pub(super) lot: (usize, usize),
     pub(super) block: BytesMut,
-    rng: Rng,
+    pub(super) rng: Rng,
 }
 
 impl std::fmt::Debug for Core {

@@ -28,6 +28,7 @@ pub(super) enum Link {
 
 /// A connection over the transport.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // They are independent of each other.
 pub(super) struct Wire {
     /// The transport's connection, if the session has one now.
     pub(super) conn: Option<ConnId>,

@@ -69,13 +69,7 @@ impl Core {
         let Some(remote) = target.and_then(|target| target.socket) else {
             return Ok(());
         };
-        // Two peers that dial each other from their ports at once make one connection without an
-        // acceptor (RFC 9293, section 3.5, simultaneous open), again and again: the next attempt
-        // comes from any port.
-        let first = self
-            .wire(id)
-            .is_some_and(|wire| wire.backoff == self.settings().backoff.initial);
-        let local = self.origin(remote).filter(|_| first);
+        let local = self.origin(remote);
         let mut conn = self.transport.connect(remote, &ConnectOptions { local });
         if let (Some(at), Err(error)) = (local, &conn) {
             // The port is taken by an earlier connection to the same peer, perhaps in TIME_WAIT.
@@ -215,17 +209,24 @@ impl Core {
             AfterFault::Gone | AfterFault::Standby => self.set_deadline(id, None),
             // A stream that ends because of what is sent on it would do so again at once.
             AfterFault::Reconnect if !protocol_fault => self.set_deadline(id, Some(now)),
-            AfterFault::Reconnect | AfterFault::Backoff => self.back_off(id, now),
+            AfterFault::Reconnect | AfterFault::Backoff => {
+                // Perhaps two that dialled each other from their ports at once, which makes one
+                // connection without an acceptor (simultaneous open, RFC 9293, section 3.5):
+                // chance has one come earlier the next time.
+                let earlier = u32::from(protocol_fault) * self.rng.u32(..=128);
+                self.back_off(id, earlier, now);
+            }
         }
         Some(Outcome::Interrupted(fault))
     }
 
-    fn back_off(&mut self, id: ConnectionId, now: Instant) {
+    /// Waits with the next attempt, `earlier`/256 less than is due.
+    fn back_off(&mut self, id: ConnectionId, earlier: u32, now: Instant) {
         let longest = self.settings().backoff.longest;
         if let Some(wire) = self.wire_mut(id) {
             let backoff = wire.backoff.min(longest);
             wire.backoff = (backoff * 2).min(longest);
-            self.set_deadline(id, Some(now + backoff));
+            self.set_deadline(id, Some(now + backoff * (256 - earlier) / 256));
         }
     }
 
@@ -282,7 +283,9 @@ impl Core {
             }
             Ok(Meeting::Waits) => {
                 add(&self.metrics().races_won, 1);
-                known.into_iter().for_each(|known| self.hurry(known, now));
+                if let Some(known) = known {
+                    self.hurry(known, now);
+                }
                 Met::Answered
             }
             Ok(Meeting::Outrun) => known.map_or(Met::Answered, Met::Outrun),

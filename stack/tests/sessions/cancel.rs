@@ -258,7 +258,16 @@ fn low_priorities_share() {
     assert!((10..30).contains(&low), "{low} of the first 60: {tids:?}");
 }
 
-/// The receiver's block of memory is the sender's no longer: a cancelled message lets go of it.
+/// A block of memory whose holders can be counted.
+struct Shared(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// A cancelled message lets go of its memory.
 #[test]
 fn a_cancelled_message_is_let_go() {
     let (mut world, connection) = world(POLICIES[1], 8_000);
@@ -270,12 +279,6 @@ fn a_cancelled_message_is_let_go() {
     };
     assert!(world.network().inject(connector, acceptor, stall));
     let block = Arc::new(vec![7_u8; 1 << 20]);
-    struct Shared(Arc<Vec<u8>>);
-    impl AsRef<[u8]> for Shared {
-        fn as_ref(&self) -> &[u8] {
-            &self.0
-        }
-    }
     let mut message = Message::new(1);
     message.data = bytes::Bytes::from_owner(Shared(Arc::clone(&block))).into();
     let ticket = connection.send_cancellable(message, None).unwrap();

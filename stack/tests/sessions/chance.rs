@@ -1,6 +1,6 @@
 //! [`Chance`]: what a seed makes of it.
 
-/// A generator of our own (SplitMix64, Steele and others 2014): what happens must depend on the seed
+/// A generator of our own (`SplitMix64`, Steele and others 2014): what happens must depend on the seed
 /// alone.
 pub(crate) struct Chance(pub(crate) u64);
 

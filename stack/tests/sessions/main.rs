@@ -4,7 +4,9 @@
 //! The scenarios are those that Ceph's own messenger is tested with (`src/test/msgr/test_msgr.cc`
 //! and `src/test/crimson/test_messenger.cc`); each test says which one it is.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::struct_excessive_bools)]
+// Processes are numbered from 1, as entities are.
+#![allow(clippy::cast_sign_loss, clippy::cast_possible_wrap)]
 
 mod basics;
 mod budgets;

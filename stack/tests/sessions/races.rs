@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use msgr::protocol::{Policy, State};
+use msgr::protocol::{Features, Policy, State};
 use msgr::transport::sim::{Fault, Plan, Side};
 
 use super::ledger::Seen;
@@ -89,7 +89,7 @@ fn a_stream_that_takes_over_brings_its_handshake() {
             let mut world = World::simulated(after, quick());
             let spec = Spec::bound(Policy::LOSSLESS_PEER_REUSE).with(move |settings| {
                 if !revision_1 {
-                    settings.protocol.banner.supported = Default::default();
+                    settings.protocol.banner.supported = Features::default();
                 }
             });
             world.start(spec.clone());
