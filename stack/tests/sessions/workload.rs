@@ -23,8 +23,10 @@ pub(crate) struct Shape {
     pub(crate) connections: usize,
     /// How many bytes of data messages may carry.
     pub(crate) sizes: &'static [usize],
+    /// The longest pause between two operations.
+    pub(crate) pause: Duration,
     pub(crate) injection: Injection,
-    /// Of each messenger, in bytes; then servers hold what they receive for a while.
+    /// Of each messenger, in bytes; then servers hold what they receive until there is no room.
     pub(crate) budget: Option<usize>,
 }
 
@@ -106,8 +108,12 @@ impl Workload {
         }
     }
 
-    /// Does so many things at random, of which seven in ten are to send a message.
+    /// Has everybody connect, and does so many things at random, of which seven in ten are to send a
+    /// message.
     pub(crate) fn operate(&mut self, operations: usize) {
+        for _ in 0..self.shape.connections {
+            self.connect();
+        }
         for _ in 0..operations {
             self.end();
             match self.chance.below(100) {
@@ -129,6 +135,16 @@ impl Workload {
         if full || pair.0 == pair.1 || self.is_ending(pair) {
             return;
         }
+        self.open(pair);
+        // Peers may have the same idea.
+        let back = (pair.1, pair.0);
+        let peers = self.connectors.contains(&pair.1) && self.servers.contains(&pair.0);
+        if peers && !self.is_ending(back) && self.chance.one_in(4) {
+            self.open(back);
+        }
+    }
+
+    fn open(&mut self, pair: (i64, i64)) {
         self.world.connect(pair.0, pair.1);
         self.met.insert(pair);
         if !self.open.contains(&pair) {
@@ -141,12 +157,11 @@ impl Workload {
         if self.open.is_empty() {
             return None;
         }
-        let (mut from, mut to) = self.chance.pick(&self.open);
-        if self.chance.one_in(2) {
-            (from, to) = (to, from);
-        }
-        let connection = self.world.connection(from, to)?;
-        (!self.is_ending((from, to))).then_some((from, to, connection))
+        let (from, to) = self.chance.pick(&self.open);
+        let mut ends = [(from, to), (to, from)];
+        ends.rotate_left(self.chance.below(2) as usize);
+        let mut ends = ends.into_iter().filter(|end| !self.is_ending(*end));
+        ends.find_map(|(from, to)| Some((from, to, self.world.connection(from, to)?)))
     }
 
     fn send(&mut self) {
@@ -184,20 +199,24 @@ impl Workload {
     }
 
     fn pause(&mut self) {
-        let most = match self.world.net {
-            Net::Sim(_) => 5000,
-            Net::Loopback => 500,
-        };
+        let most = self.shape.pause.as_micros() as u64;
+        // Most are too short for a round trip.
+        let most = if self.chance.one_in(3) { most } else { 200 };
         let pause = Duration::from_micros(self.chance.below(most));
         self.world.run(pause);
-        self.let_go();
+        if self.shape.budget.is_some() && self.chance.one_in(4) {
+            self.let_go();
+        }
     }
 
-    /// Servers let go of what they hold.
+    /// Those for whose room somebody waits let go of what they hold.
     fn let_go(&self) {
         for number in self.world.numbers() {
-            let held = self.world.ledger(number).held.as_mut().map(std::mem::take);
-            drop(held);
+            let dumps = self.world.reactor(number).borrow().dump();
+            if dumps.iter().any(|connection| connection.throttled) {
+                let held = self.world.ledger(number).held.as_mut().map(std::mem::take);
+                drop(held);
+            }
         }
     }
 
