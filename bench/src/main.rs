@@ -8,6 +8,7 @@ mod mode;
 mod mon;
 mod ping;
 mod serve;
+mod session;
 mod transports;
 
 use std::process::ExitCode;

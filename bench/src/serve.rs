@@ -3,13 +3,12 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use msgr::{Context, Dispatcher, Fault, Messenger, Received, Settings, Totals};
+use msgr::{Context, Dispatcher, Fault, Messenger, Received, Totals};
 use msgr_protocol::{EntityAddr, EntityName, Header, Message, Policy};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::mode::Mode;
-use crate::transports::Named;
+use crate::session::{Options, print_faults};
 
 /// Arguments of `msgr serve`.
 #[derive(Debug, clap::Args)]
@@ -23,13 +22,10 @@ pub(crate) struct Args {
     /// What happens to a session when its connection breaks.
     #[arg(long, default_value = "stateless-server")]
     policy: Policy,
-    /// How frames are protected.
-    #[arg(long, default_value = "crc")]
-    mode: Mode,
-    /// What carries the bytes: auto or posix.
-    #[arg(long, default_value = "auto")]
-    transport: Named,
-    /// The number of reactors, each a thread with a share of the connections.
+    #[command(flatten)]
+    session: Options,
+    /// The number of reactors, each a thread with a share of the connections; sessions that are
+    /// kept for their peers live on a single one.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     reactors: u16,
     /// Print the totals as JSON at the end.
@@ -39,40 +35,50 @@ pub(crate) struct Args {
 
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.reactors > 1 && args.policy.is_registered() {
+        eprintln!(
+            "msgr: --reactors {}: a {} finds its peers' sessions on a single reactor",
+            args.reactors, args.policy
+        );
+        return Ok(ExitCode::from(crate::USAGE));
+    }
     // Before any thread exists, so that none of them can be killed by the first signal.
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    let Mode::Crc = args.mode;
-    let mut settings = Settings::new(args.entity, args.policy);
+    let mut settings = args.session.settings(args.entity, args.policy);
     settings.reactors = args.reactors.into();
-    let transport = args.transport;
-    let messenger = Messenger::start(settings, move || transport.open(), |_| Echo)?;
+    let seed = args.session.seed(&settings);
+    let messenger = Messenger::start(settings, args.session.opener(seed), |_| Echo)?;
     let bound = messenger
         .bind(args.bind)
         .with_context(|| format!("bind {}", args.bind))?;
     println!("ready {bound}");
     signals.forever().next();
     messenger.shutdown();
-    report(&messenger.totals(), args.json);
+    report(&messenger.totals(), seed, args.json);
     Ok(ExitCode::SUCCESS)
 }
 
-fn report(totals: &Totals, json: bool) {
+fn report(totals: &Totals, seed: Option<u64>, json: bool) {
     if json {
         let totals = serde_json::json!({
             "messages": totals.messages_received,
             "bytes": totals.bytes_received,
             "accepted": totals.accepted,
-            // A stateless server knows no session that could be resumed.
-            "reconnects": 0,
+            "reconnects": totals.reconnects,
             "resets": totals.resets,
+            "remote_resets": totals.remote_resets,
+            "replays": totals.replayed,
+            "interruptions": totals.interruptions,
+            "seed": seed,
         });
         println!("{totals}");
-    } else {
-        println!(
-            "{} messages, {} bytes, {} connections accepted, {} reset",
-            totals.messages_received, totals.bytes_received, totals.accepted, totals.resets
-        );
+        return;
     }
+    println!(
+        "{} messages, {} bytes, {} connections accepted",
+        totals.messages_received, totals.bytes_received, totals.accepted
+    );
+    print_faults(totals, totals.reconnects, seed);
 }
 
 /// Answers every message with itself.

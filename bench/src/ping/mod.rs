@@ -1,6 +1,7 @@
 //! `msgr ping`: sends messages to an echo server and checks that each reply comes exactly once,
 //! in order and intact.
 
+mod pinger;
 mod run;
 
 use std::process::ExitCode;
@@ -8,13 +9,14 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use msgr::{Messenger, Settings};
+use anyhow::Context as _;
+use msgr::{Fault, FaultCause, Messenger};
 use msgr_protocol::{EntityAddr, EntityName, EntityType, Policy};
 
-use self::run::{News, Pinger, Run, Shape};
-use crate::mode::Mode;
-use crate::transports::Named;
-use crate::{BACKOFF, NOT_DONE};
+use self::pinger::{News, Pinger};
+use self::run::{Run, Shape};
+use crate::NOT_DONE;
+use crate::session::Options;
 
 /// Arguments of `msgr ping`.
 #[derive(Debug, clap::Args)]
@@ -30,6 +32,9 @@ pub(crate) struct Args {
     /// What happens to the session when its connection breaks.
     #[arg(long, default_value = "lossy-client")]
     policy: Policy,
+    /// Where to listen, for policies by which the server connects to us as well.
+    #[arg(long, value_name = "ADDR")]
+    bind: Option<EntityAddr>,
     /// How many messages to send.
     #[arg(long, default_value_t = 5000)]
     count: u64,
@@ -45,18 +50,17 @@ pub(crate) struct Args {
     /// Bytes in each message's data.
     #[arg(long, default_value_t = 4096)]
     data: u32,
-    /// How frames are protected.
-    #[arg(long, default_value = "crc")]
-    mode: Mode,
+    #[command(flatten)]
+    session: Options,
+    /// End the session in good order after every K replies, and begin another; 0 means never.
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    close_every: u64,
     /// The messages' type number.
     #[arg(long = "type", value_name = "NUMBER", default_value_t = 2)]
     kind: u16,
     /// Give up after this many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     timeout: u64,
-    /// What carries the bytes: auto or posix.
-    #[arg(long, default_value = "auto")]
-    transport: Named,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -64,8 +68,14 @@ pub(crate) struct Args {
 
 /// Sends, checks, and prints the result.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let Mode::Crc = args.mode;
-    let settings = Settings::new(args.entity, args.policy);
+    let settings = args.session.settings(args.entity, args.policy);
+    if args.bind.is_none() && args.policy.is_resumed_by_peer() && !args.policy.server {
+        eprintln!(
+            "msgr: --policy {}: the server connects to us as well, so --bind ADDR must tell where",
+            args.policy
+        );
+        return Ok(ExitCode::from(crate::USAGE));
+    }
     let limits = settings.protocol.limits;
     for (part, len, limit) in [
         ("--front", args.front, limits.front),
@@ -84,28 +94,38 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         data: args.data as usize,
     };
     let (news, heard) = channel();
-    let state = Arc::new(Mutex::new(Run::new(shape, args.count, args.in_flight)));
-    let transport = args.transport;
-    let messenger = Messenger::start(
-        settings,
-        move || transport.open(),
-        |_| Pinger::new(Arc::clone(&state), news.clone()),
-    )?;
+    let run = Run::new(shape, args.count, args.in_flight, args.close_every);
+    let run = Arc::new(Mutex::new(run));
+    let backoff = settings.backoff.initial;
+    let seed = args.session.seed(&settings);
+    let messenger = Messenger::start(settings, args.session.opener(seed), |_| {
+        Pinger::new(args.addr, Arc::clone(&run), news.clone())
+    })?;
+    if let Some(at) = args.bind {
+        messenger.bind(at).with_context(|| format!("bind {at}"))?;
+    }
 
     let started = Instant::now();
     let deadline = started + Duration::from_secs(args.timeout);
+    let left = || deadline.saturating_duration_since(Instant::now());
     let mut refused_for_good = false;
+    let mut complaints = Complaints::default();
     messenger.connect(args.peer_type, args.addr)?;
     loop {
-        match heard.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        match heard.recv_timeout(left()) {
             Ok(News::Finished) | Err(RecvTimeoutError::Timeout) => break,
-            Ok(News::Lost(fault)) => {
+            Ok(News::Ended(fault)) if fault.cause == FaultCause::ShutDown => {
+                messenger.connect(args.peer_type, args.addr)?;
+            }
+            Ok(News::Ended(fault) | News::Failed(fault)) if fault.is_final() => {
                 eprintln!("msgr: {fault}");
-                if fault.is_final() {
-                    refused_for_good = true;
-                    break;
-                }
-                std::thread::sleep(BACKOFF.min(deadline.saturating_duration_since(Instant::now())));
+                refused_for_good = true;
+                break;
+            }
+            Ok(News::Failed(fault)) => complaints.add(&fault),
+            Ok(News::Ended(fault)) => {
+                complaints.add(&fault);
+                std::thread::sleep(backoff.min(left()));
                 messenger.connect(args.peer_type, args.addr)?;
             }
             Err(RecvTimeoutError::Disconnected) => anyhow::bail!("the reactor is gone"),
@@ -114,13 +134,32 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let seconds = started.elapsed().as_secs_f64();
     messenger.shutdown();
 
-    let state = state.lock().unwrap_or_else(PoisonError::into_inner);
-    state.print(seconds, args.json);
-    Ok(if state.violations() > 0 || refused_for_good {
+    let run = run.lock().unwrap_or_else(PoisonError::into_inner);
+    run.print(seconds, &messenger.totals(), seed, args.json);
+    Ok(if run.violations() > 0 || refused_for_good {
         ExitCode::FAILURE
-    } else if state.is_complete() {
+    } else if run.is_complete() {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(NOT_DONE)
     })
+}
+
+/// Tells the user what goes wrong, but not more than once in a while.
+#[derive(Debug, Default)]
+struct Complaints {
+    last: Option<Instant>,
+}
+
+impl Complaints {
+    const PAUSE: Duration = Duration::from_secs(1);
+
+    fn add(&mut self, fault: &Fault) {
+        if self.last.is_none_or(|last| last.elapsed() > Self::PAUSE) {
+            self.last = Some(Instant::now());
+            eprintln!("msgr: {fault}");
+        } else {
+            tracing::info!("{fault}");
+        }
+    }
 }

@@ -1,14 +1,14 @@
 //! One run of `msgr ping`: what was sent, what came back, and what was wrong with it.
 
 use std::collections::VecDeque;
-use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
-use msgr::{Connection, Context, Dispatcher, Fault, Received};
+use msgr::{Context, Totals};
 use msgr_protocol::{Message, Payload};
+
+use crate::session::print_faults;
 
 /// The messages' type and sizes in bytes.
 #[derive(Debug, Clone, Copy)]
@@ -19,21 +19,14 @@ pub(super) struct Shape {
     pub(super) data: usize,
 }
 
-/// What the main thread is told.
-#[derive(Debug)]
-pub(super) enum News {
-    /// Every reply is there, or one was wrong.
-    Finished,
-    /// The connection broke.
-    Lost(Fault),
-}
-
 /// The state of one run. Message `n` has tid `n`, from 1.
 #[derive(Debug)]
 pub(super) struct Run {
     shape: Shape,
     count: u64,
     in_flight: u32,
+    /// End the session after so many replies; never if 0.
+    close_every: u64,
     /// Every payload is a window of these bytes, at a place that depends on the tid: a payload
     /// that belongs to another message is noticed too.
     pattern: Bytes,
@@ -43,7 +36,7 @@ pub(super) struct Run {
     last_answered: u64,
     /// When those under way were sent.
     sent_at: VecDeque<Instant>,
-    connects: u64,
+    closes: u64,
     sent: u64,
     received: u64,
     duplicates: u64,
@@ -60,7 +53,7 @@ const LONGEST_NS: u64 = 60_000_000_000;
 const PATTERN_SHIFTS: usize = 251;
 
 impl Run {
-    pub(super) fn new(shape: Shape, count: u64, in_flight: u32) -> Self {
+    pub(super) fn new(shape: Shape, count: u64, in_flight: u32, close_every: u64) -> Self {
         let longest = shape.front.max(shape.middle).max(shape.data);
         let pattern: Vec<u8> = (0..longest + 3 * PATTERN_SHIFTS)
             .map(|i| (i ^ (i >> 8) ^ (i >> 16)) as u8)
@@ -69,11 +62,12 @@ impl Run {
             shape,
             count,
             in_flight,
+            close_every,
             pattern: pattern.into(),
             last_sent: 0,
             last_answered: 0,
             sent_at: VecDeque::with_capacity(in_flight as usize),
-            connects: 0,
+            closes: 0,
             sent: 0,
             received: 0,
             duplicates: 0,
@@ -107,17 +101,31 @@ impl Run {
         message
     }
 
-    /// A new connection begins: what was under way on the last one is lost.
-    fn begin(&mut self) {
-        self.connects += 1;
+    /// A new session begins: what was not answered in the last one is lost, and sent again.
+    pub(super) fn begin(&mut self) {
         self.last_sent = self.last_answered;
         self.sent_at.clear();
     }
 
+    /// The tid whose reply ends the session.
+    fn last_in_session(&self) -> u64 {
+        match self.close_every {
+            0 => self.count,
+            every => every.saturating_mul(self.closes + 1).min(self.count),
+        }
+    }
+
+    /// Whether the session is to end now. Everything sent in it is answered then.
+    pub(super) fn closes_now(&mut self) -> bool {
+        let now = self.last_answered == self.last_in_session();
+        self.closes += u64::from(now);
+        now
+    }
+
     /// Sends as many as may be under way, or as the peer takes: the next reply goes on from there.
-    fn fill(&mut self, context: &mut Context<'_>) {
-        let until = (self.last_answered + u64::from(self.in_flight)).min(self.count);
-        while self.last_sent < until {
+    pub(super) fn fill(&mut self, context: &mut Context<'_>) {
+        let until = self.last_answered + u64::from(self.in_flight);
+        while self.last_sent < until.min(self.last_in_session()) {
             if context.send(self.message(self.last_sent + 1)).is_err() {
                 break;
             }
@@ -127,7 +135,7 @@ impl Run {
         }
     }
 
-    fn reply(&mut self, reply: &Message) {
+    pub(super) fn reply(&mut self, reply: &Message) {
         self.received += 1;
         self.bytes += reply.payload_len() as u64;
         let tid = reply.header.tid;
@@ -151,19 +159,23 @@ impl Run {
         self.corrupt += u64::from(!intact);
     }
 
-    pub(super) fn print(&self, seconds: f64, json: bool) {
+    pub(super) fn print(&self, seconds: f64, totals: &Totals, seed: Option<u64>, json: bool) {
         let micros = |quantile| self.latency_ns.value_at_quantile(quantile) as f64 / 1000.0;
+        // A lossy session is not connected again, but has a successor.
+        let sessions = totals.connected + totals.accepted;
+        let reconnects = totals.reconnects + sessions.saturating_sub(1 + self.closes);
         if !json {
             println!(
                 "{} sent, {} received in {seconds:.3} s: {} duplicate, {} out of order, \
-                 {} corrupt, {} reconnects",
+                 {} corrupt; closed {} times",
                 self.sent,
                 self.received,
                 self.duplicates,
                 self.out_of_order,
                 self.corrupt,
-                self.reconnects()
+                self.closes
             );
+            print_faults(totals, reconnects, seed);
             println!(
                 "round trip in us: p50 {:.1}, p90 {:.1}, p99 {:.1}, max {:.1}",
                 micros(0.5),
@@ -179,7 +191,13 @@ impl Run {
             "duplicates": self.duplicates,
             "out_of_order": self.out_of_order,
             "corrupt": self.corrupt,
-            "reconnects": self.reconnects(),
+            "closes": self.closes,
+            "reconnects": reconnects,
+            "resets": totals.resets,
+            "remote_resets": totals.remote_resets,
+            "replays": totals.replayed,
+            "interruptions": totals.interruptions,
+            "seed": seed,
             "latency_us": {
                 "p50": micros(0.5), "p90": micros(0.9), "p99": micros(0.99), "max": micros(1.0),
             },
@@ -188,56 +206,8 @@ impl Run {
         });
         println!("{result}");
     }
-
-    fn reconnects(&self) -> u64 {
-        self.connects.saturating_sub(1)
-    }
 }
 
 fn is(payload: &Payload, expected: &[u8]) -> bool {
     payload.len() == expected.len() && *payload.contiguous() == *expected
-}
-
-/// Keeps the window full and checks what comes back.
-pub(super) struct Pinger {
-    run: Arc<Mutex<Run>>,
-    news: Sender<News>,
-}
-
-impl Pinger {
-    pub(super) fn new(run: Arc<Mutex<Run>>, news: Sender<News>) -> Self {
-        Self { run, news }
-    }
-
-    /// Never contended while messages flow: the main thread looks only at the end.
-    fn run(&self) -> MutexGuard<'_, Run> {
-        self.run.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn go_on(&self, mut run: MutexGuard<'_, Run>, context: &mut Context<'_>) {
-        if run.is_complete() || run.violations() > 0 {
-            // The main thread may have given up already.
-            let _ = self.news.send(News::Finished);
-        } else {
-            run.fill(context);
-        }
-    }
-}
-
-impl Dispatcher for Pinger {
-    fn connected(&mut self, context: &mut Context<'_>) {
-        let mut run = self.run();
-        run.begin();
-        self.go_on(run, context);
-    }
-
-    fn message(&mut self, context: &mut Context<'_>, message: Received) {
-        let mut run = self.run();
-        run.reply(&message);
-        self.go_on(run, context);
-    }
-
-    fn reset(&mut self, _: &Connection, fault: &Fault) {
-        let _ = self.news.send(News::Lost(fault.clone()));
-    }
 }
