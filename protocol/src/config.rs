@@ -25,6 +25,8 @@ pub struct Config {
     pub limits: Limits,
     /// Whether segments carry checksums; both ends must agree on it.
     pub data_crc: bool,
+    /// Whether peers may connect to us without proving who they are: authentication method `none`.
+    pub accept_unauthenticated: bool,
     /// How we treat which kind of peer.
     pub policies: Policies,
 }
@@ -48,6 +50,7 @@ impl Config {
             },
             limits: Limits::default(),
             data_crc: true,
+            accept_unauthenticated: true,
             policies: Policies::new(policy),
         }
     }

@@ -40,8 +40,10 @@ impl Connection {
     }
 
     fn auth_request(&mut self, request: &AuthRequest) -> Result<(), Cause> {
-        if request.method != auth::METHOD_NONE || !request.preferred_modes.contains(&auth::MODE_CRC)
-        {
+        let acceptable = self.config.accept_unauthenticated
+            && request.method == auth::METHOD_NONE
+            && request.preferred_modes.contains(&auth::MODE_CRC);
+        if !acceptable {
             return self.refuse_auth(request.method);
         }
         let global_id = auth::none_global_id(&request.payload)?;
@@ -68,10 +70,14 @@ impl Connection {
                 return Err(PeerMisbehaved::TooManyAuthAttempts(*refused_auth).into());
             }
         }
+        let methods = self
+            .config
+            .accept_unauthenticated
+            .then_some(auth::METHOD_NONE);
         self.control(&AuthBadMethod {
             method,
             result: -auth::EOPNOTSUPP,
-            allowed_methods: vec![auth::METHOD_NONE],
+            allowed_methods: methods.into_iter().collect(),
             allowed_modes: vec![auth::MODE_CRC],
         });
         Ok(())

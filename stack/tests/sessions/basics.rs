@@ -150,6 +150,37 @@ both_networks! {
     }
 }
 
+both_networks! {
+    /// `AuthTest`: who comes without proving who it is is denied where that is required, in whatever
+    /// direction, and allowed where it is not.
+    fn auth(world: &mut World) {
+        let stern = |settings: &mut msgr::Settings| {
+            settings.protocol.accept_unauthenticated = false;
+        };
+        world.start(spec(STATEFUL.0).with(stern));
+        world.start(spec(STATEFUL.1));
+        world.start(spec(LOSSY.1));
+        let refused = |why: &String| {
+            why.contains("authentication method 1 refused") && why.contains("AUTH_CONNECTING")
+        };
+        let lossless = world.connect(CLIENT, SERVER);
+        world.wait_for("refusals", |world| {
+            world.saw(CLIENT, |seen| matches!(seen, Seen::Interrupted(why) if refused(why))) > 1
+        });
+        let lossy = world.connect(3, SERVER);
+        world.wait_for("a refusal", |world| {
+            world.saw(3, |seen| matches!(seen, Seen::Reset(why) if refused(why))) == 1
+        });
+        assert!(lossy.is_closed() && !lossless.is_closed() && !lossless.is_connected());
+        assert_eq!(world.saw(SERVER, |seen| matches!(seen, Seen::Accepted(_))), 0);
+        // The other end lets everybody in.
+        let lenient = world.start(spec(STATEFUL.0));
+        world.connect(CLIENT, lenient);
+        world.send(CLIENT, lenient, 2);
+        world.deliver();
+    }
+}
+
 /// `TimeoutTest`: a connection on which nothing comes is given up; a lossless one comes back.
 #[test]
 fn idle_timeout() {
