@@ -96,6 +96,7 @@ impl Connection {
             session: known.session,
             policy: known.policy,
             state: known.stream.state,
+            used: known.session.is_open() && known.messages.is_used(),
             peer_wins: known.policy.server || theirs.race_cmp(&ours) == Ordering::Less,
         }
     }

@@ -86,6 +86,11 @@ impl Messages {
         self.told_seq = seq;
     }
 
+    /// Whether a message has gone through, either way.
+    pub(super) fn is_used(&self) -> bool {
+        self.in_seq > 0 || self.acked_seq > 0
+    }
+
     pub(super) fn in_seq(&self) -> u64 {
         self.in_seq
     }

@@ -41,9 +41,10 @@ impl Outgoing {
         }
     }
 
-    /// Drops the payload.
+    /// Drops the payload, and the ticket: it was used.
     pub(super) fn take_back(&mut self) {
         self.taken_back = true;
+        self.ticket = None;
         // A frame with nothing behind its header has no place to say that it is aborted.
         self.message.front = Bytes::from_static(&[0]).into();
         self.message.middle = Payload::new();
@@ -98,6 +99,19 @@ impl Class {
     fn turns_credit(&self) -> usize {
         (usize::from(self.priority) + 1) * QUANTUM
     }
+
+    fn cancel(&mut self, ticket: Ticket) -> Option<Outgoing> {
+        let at = find(&self.queue, ticket)?;
+        if at == 0 {
+            // What was saved up for a large message is not for the small ones behind it.
+            self.credit = self.credit.min(self.turns_credit());
+        }
+        self.queue.remove(at)
+    }
+}
+
+fn find(queue: &VecDeque<Outgoing>, ticket: Ticket) -> Option<usize> {
+    queue.iter().position(|out| out.ticket == Some(ticket))
 }
 
 impl OutQueue {
@@ -198,13 +212,15 @@ impl OutQueue {
     }
 
     pub(super) fn cancel(&mut self, ticket: Ticket) -> Option<Message> {
-        let queues = self.classes.iter_mut().map(|class| &mut class.queue);
-        let message = queues.chain([&mut self.again]).find_map(|queue| {
-            let at = queue.iter().position(|out| out.ticket == Some(ticket))?;
-            queue.remove(at)
-        })?;
-        self.taken(&message.message);
-        Some(message.message)
+        let outgoing = match find(&self.again, ticket) {
+            Some(at) => self.again.remove(at)?,
+            None => self
+                .classes
+                .iter_mut()
+                .find_map(|class| class.cancel(ticket))?,
+        };
+        self.taken(&outgoing.message);
+        Some(outgoing.message)
     }
 
     pub(super) fn clear(&mut self) {
@@ -326,5 +342,153 @@ mod tests {
             queue.push(outgoing(127, tid, 1));
         }
         assert_eq!(queue.classes[0].queue.capacity(), capacity);
+    }
+
+    #[test]
+    fn what_was_saved_up_for_a_message_goes_with_it() {
+        let mut queue = queue(&[(0, 1, 8 << 20)]);
+        for tid in 2..10_000 {
+            queue.push(outgoing(tid as u16 % 2, tid, 1));
+        }
+        for _ in 0..2000 {
+            assert_eq!(queue.pop().unwrap().message.header.priority, 1);
+        }
+        assert!(queue.cancel(Ticket::new(1).unwrap()).is_some());
+        let next = (0..300).map(|_| queue.pop().unwrap().message.header.priority);
+        let fair = next.filter(|priority| *priority == 0).count();
+        // Weights 1 and 2, and what each may have saved up.
+        assert!((98..=102).contains(&fair), "{fair} of 300");
+    }
+
+    #[test]
+    fn a_ticket_is_good_for_one_taking_back() {
+        let mut sent = outgoing(127, 1, 9);
+        sent.take_back();
+        let mut queue = OutQueue::default();
+        queue.push(sent);
+        assert_eq!(queue.cancel(Ticket::new(1).unwrap()), None);
+        assert!(queue.pop().unwrap().taken_back);
+    }
+
+    /// Knuth's MMIX generator.
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, end: u64) -> u64 {
+            let Self(state) = self;
+            *state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (*state >> 33) % end
+        }
+    }
+
+    #[test]
+    fn shares_are_in_proportion_to_the_byte() {
+        const WEIGHTS: [u16; 4] = [1, 5, 20, 64];
+        let random = &mut Random(1);
+        let largest = 100_000;
+        let mut queue = OutQueue::default();
+        let mut bytes = WEIGHTS.map(|_| 0);
+        let mut tid = 0;
+        let mut add = |queue: &mut OutQueue, weight: u16| {
+            tid += 1;
+            let len = LEAST_COST + random.below((largest - LEAST_COST) as u64) as usize;
+            queue.push(outgoing(weight - 1, tid, len));
+        };
+        for weight in WEIGHTS {
+            add(&mut queue, weight);
+        }
+        for _ in 0..5000 {
+            let Message { header, data, .. } = queue.pop().unwrap().message;
+            let weight = header.priority + 1;
+            // Nobody ever runs out of messages.
+            add(&mut queue, weight);
+            let class = WEIGHTS.iter().position(|other| *other == weight).unwrap();
+            bytes[class] += data.len();
+            // Per unit of weight, two are apart by a turn at most, and by what each has saved up.
+            for (a, weight_a) in bytes.iter().zip(WEIGHTS.map(usize::from)) {
+                for (b, weight_b) in bytes.iter().zip(WEIGHTS.map(usize::from)) {
+                    let most = QUANTUM + largest / weight_a + largest / weight_b;
+                    assert!((a / weight_a).abs_diff(b / weight_b) <= most, "{bytes:?}");
+                }
+            }
+        }
+    }
+
+    /// What waits, in no clever order: whether it was sent before, its priority, tid and size.
+    #[derive(Default)]
+    struct Model(Vec<(bool, u16, u64, usize)>);
+
+    impl Model {
+        /// The messages that may come next: one, or the first of each priority that has a share.
+        fn next(&self) -> Vec<u64> {
+            if let Some((_, _, tid, _)) = self.0.iter().find(|(again, ..)| *again) {
+                return vec![*tid];
+            }
+            let mut priorities: Vec<u16> = self.0.iter().map(|(_, p, ..)| *p).collect();
+            priorities.sort_unstable_by_key(|priority| Reverse(*priority));
+            priorities.dedup();
+            if priorities.first().is_some_and(|p| *p >= priority::LOW) {
+                priorities.truncate(1);
+            }
+            let first = |priority| self.0.iter().find(|(_, p, ..)| *p == priority);
+            let firsts = priorities.into_iter().filter_map(first);
+            firsts.map(|(_, _, tid, _)| *tid).collect()
+        }
+
+        fn remove(&mut self, tid: u64) -> bool {
+            let before = self.0.len();
+            self.0.retain(|(_, _, other, _)| *other != tid);
+            self.0.len() < before
+        }
+    }
+
+    #[test]
+    fn any_use_is_as_the_model_says() {
+        const PRIORITIES: [u16; 8] = [0, 1, 40, 63, 64, 127, 255, u16::MAX];
+        for seed in 0..100 {
+            let random = &mut Random(seed);
+            let (mut queue, mut model) = (OutQueue::default(), Model::default());
+            for tid in 1..500 {
+                // Now and then one of more priorities than are kept.
+                let priority = match random.below(4) {
+                    0 => random.below(1 << 16) as u16,
+                    _ => PRIORITIES[random.below(8) as usize],
+                };
+                let len = random.below(30_000) as usize;
+                match random.below(20) {
+                    0..9 => {
+                        queue.push(outgoing(priority, tid, len));
+                        model.0.push((false, priority, tid, len));
+                    }
+                    9..17 => {
+                        let next = model.next();
+                        let tid = queue.pop().map(|out| out.message.header.tid);
+                        assert_eq!(tid.is_none(), next.is_empty(), "seed {seed}");
+                        if let Some(tid) = tid {
+                            assert!(next.contains(&tid), "seed {seed}: {tid} not of {next:?}");
+                            model.remove(tid);
+                        }
+                    }
+                    17..19 => {
+                        let tid = 1 + random.below(tid);
+                        let cancelled = queue.cancel(Ticket::new(tid).unwrap());
+                        assert_eq!(cancelled.is_some(), model.remove(tid), "seed {seed}");
+                        assert!(cancelled.is_none_or(|message| message.header.tid == tid));
+                    }
+                    _ => {
+                        let sent = [(tid, priority), (1000 + tid, 0), (2000 + tid, 255)];
+                        let again = sent.map(|(tid, priority)| outgoing(priority, tid, len));
+                        queue.replay(again.into_iter());
+                        let known = sent.map(|(tid, priority)| (true, priority, tid, len));
+                        model.0.splice(..0, known);
+                    }
+                }
+                let bytes = model.0.iter().map(|(.., len)| len).sum::<usize>();
+                assert_eq!((queue.len(), queue.bytes()), (model.0.len(), bytes));
+                assert_eq!(queue.is_empty(), model.0.is_empty());
+            }
+        }
     }
 }

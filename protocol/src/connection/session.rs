@@ -51,6 +51,8 @@ pub(super) struct Known {
     pub(super) session: Session,
     pub(super) policy: Policy,
     pub(super) state: State,
+    /// Whether messages have gone through: then the peer knew the session too.
+    pub(super) used: bool,
     /// Whether the peer's connection wins if ours is under way too.
     pub(super) peer_wins: bool,
 }
@@ -111,11 +113,18 @@ impl Known {
             let forgotten = self.policy.reset_check;
             return Judgement::TakeOver { forgotten };
         }
-        // The same cookie: the peer has not heard that the session is open.
         if client_cookie != ident.cookie && self.wins_opening() {
             return Judgement::Wait;
         }
-        Judgement::TakeOver { forgotten: false }
+        // The same cookie: the peer has not heard that the session is open, or has forgotten it.
+        let forgotten = self.was_forgotten();
+        Judgement::TakeOver { forgotten }
+    }
+
+    /// Whether a peer that knows the session's beginning, but not what we know, has forgotten it,
+    /// and we care.
+    fn was_forgotten(&self) -> bool {
+        self.used && self.policy.reset_check
     }
 
     fn judge_resume(&self, request: &SessionReconnect) -> Judgement {
@@ -134,6 +143,12 @@ impl Known {
         }
         if !self.session.is_open() {
             return Judgement::Reset { full: false };
+        }
+        // Both ends opened the session with the same client, but not with each other: one of the
+        // streams was dead. Ceph does not look, and resumes what never was one session.
+        if self.session.server_cookie != request.server_cookie {
+            let full = self.was_forgotten();
+            return Judgement::Reset { full };
         }
         if peer_global_seq > request.global_seq {
             let global_seq = peer_global_seq;

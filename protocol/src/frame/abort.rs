@@ -49,7 +49,8 @@ pub(crate) fn abort(
         fill(payload, kept)
     });
     let (mut block, mut blocks, mut frame) = (BytesMut::new(), HeapBlocks, TxQueue::new());
-    let mut writer = FrameWriter::new(ZEROS.len(), &mut block, &mut blocks, &mut frame);
+    // Payload is linked, however small its slices: what has left of it is dropped right away.
+    let mut writer = FrameWriter::new(1, &mut block, &mut blocks, &mut frame);
     let [front, middle, data] = &filled;
     let len = writer.frame_as(aborted, layout, Tag::Message, header, [front, middle, data]);
     writer.finish();
@@ -133,7 +134,7 @@ mod tests {
     }
 
     /// Aborts the second of three frames when `gone` bytes of all have left.
-    fn abort_at(layout: Layout, link_from: usize, shape: [usize; 3], gone: usize) -> Option<usize> {
+    fn abort_at(layout: Layout, link_from: usize, shape: [usize; 3], gone: usize) -> Option<()> {
         let ours = [1, 2, 3].map(|byte| payload(byte, shape[usize::from(byte) - 1], 2));
         let other = payload(9, 100, 1);
         let none = Payload::new();
@@ -167,6 +168,9 @@ mod tests {
         let frames = read(layout, &stream);
         assert_eq!(frames.len(), 3);
         assert_eq!(frames[1].aborted, done);
+        let payload_len = shape.iter().sum();
+        let head = PREAMBLE_LEN + HEADER.len() + layout.revision.first_crc_len(HEADER.len());
+        assert_eq!(done, at.taken < head + payload_len, "as long as it matters");
         assert_eq!(*frames[1].segments[0].contiguous(), HEADER);
         for neighbour in [&frames[0], &frames[2]] {
             assert!(!neighbour.aborted);
@@ -175,14 +179,13 @@ mod tests {
         let segments = frames[1].segments[1..].iter();
         let sent: Vec<u8> = segments.flat_map(|s| s.contiguous().into_owned()).collect();
         let real = sent.iter().filter(|byte| **byte != 0).count();
-        let head = PREAMBLE_LEN + HEADER.len() + layout.revision.first_crc_len(HEADER.len());
         let expected = if done {
             at.taken.saturating_sub(head)
         } else {
-            shape.iter().sum()
+            payload_len
         };
         assert_eq!(real, expected, "what has not left is filler");
-        Some(usize::from(done))
+        Some(())
     }
 
     #[test]
@@ -193,8 +196,7 @@ mod tests {
                 for link_from in [1, 50, usize::MAX] {
                     for shape in [[10, 20, 100], [0, 0, 100], [40, 0, 0], [0, 5, 0]] {
                         let cuts = (0..).map_while(|gone| abort_at(layout, link_from, shape, gone));
-                        let (all, done) = cuts.fold((0, 0), |(n, sum), one| (n + 1, sum + one));
-                        assert!(done > 100 && done < all, "{done} of {all}");
+                        assert!(cuts.count() > 300);
                     }
                 }
             }

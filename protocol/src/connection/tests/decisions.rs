@@ -194,6 +194,17 @@ const ON_CLIENT_IDENT: &[Row] = &[
     ),
     (
         "the handshake was cut",
+        |case| case.names == Names::Asked { same: true },
+        Answer::Renewed { forgotten: false },
+    ),
+    (
+        // Ceph does not look whether anything has gone through.
+        "the peer forgot what it has been through, which matters",
+        |case| case.names.is_same() && case.policy.reset_check,
+        Answer::Renewed { forgotten: true },
+    ),
+    (
+        "the peer forgot what it has been through",
         |case| case.names.is_same(),
         Answer::Renewed { forgotten: false },
     ),
@@ -285,6 +296,38 @@ const ON_SESSION_RECONNECT: &[Row] = &[
 #[test]
 fn a_peer_that_resumes_a_session() {
     check_list(ON_SESSION_RECONNECT, |case| frame(&case.resume()));
+}
+
+/// The peer has the session from a late echo of the request that opened ours: it is not the same.
+/// If anything has gone through, the peer knew ours, and has forgotten it. Ceph does not look.
+#[test]
+fn a_peer_that_resumes_a_session_of_another_opening() {
+    for policy in [Policy::LOSSLESS_PEER, Policy::LOSSLESS_PEER_REUSE] {
+        for used in [true, false] {
+            let case = Case {
+                policy,
+                state: Some(State::Ready),
+                names: Names::Open { same: true },
+                place: Ordering::Greater,
+                connect_seq: Ordering::Greater,
+                peer_first: true,
+            };
+            let request = SessionReconnect {
+                server_cookie: NEXT,
+                ..case.resume()
+            };
+            let mut known = known(&case).unwrap();
+            if !used {
+                known.messages.restart();
+            }
+            let mut newcomer = ask(&case, &frame(&request));
+            let meeting = newcomer.meet(Some(&mut known), OUR_PLACE).unwrap();
+            assert_eq!(meeting, Meeting::AsksAgain);
+            let full = used && policy.reset_check;
+            assert_eq!(transmitted(&mut newcomer), frame(&SessionReset { full }));
+            assert_eq!(known.state(), State::Ready);
+        }
+    }
 }
 
 /// How many there are of a peer does not matter to a server without a register.
