@@ -196,7 +196,7 @@ mod tests {
                 for link_from in [1, 50, usize::MAX] {
                     for shape in [[10, 20, 100], [0, 0, 100], [40, 0, 0], [0, 5, 0]] {
                         let cuts = (0..).map_while(|gone| abort_at(layout, link_from, shape, gone));
-                        assert!(cuts.count() > 300);
+                        assert!(cuts.count() > 250, "the frame and the one before it");
                     }
                 }
             }
