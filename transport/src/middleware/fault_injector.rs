@@ -16,12 +16,16 @@ use crate::{
 /// How often to inject a fault.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Injection {
-    /// One operation in so many, a send or a piece of received data, ends its connection; 0 means
-    /// none. Ceph's `ms_inject_socket_failures`.
+    /// One operation in so many ends its connection; 0 means none. An operation moves up to 4 KiB:
+    /// a send of many messages, or a piece of received data, counts as several, so that batching
+    /// does not hide connections from failure. Ceph's `ms_inject_socket_failures`.
     pub socket_failures: u32,
     /// One attempt to connect in so many is refused; 0 means none.
     pub connect_refusals: u32,
 }
+
+/// The most bytes that one operation moves.
+const OPERATION: usize = 4 << 10;
 
 /// Ends connections by chance, which is what its seed makes it. The peer is dropped, and the user
 /// is told [`CloseReason::Injected`], or [`CloseReason::Refused`] for an attempt to connect.
@@ -53,14 +57,16 @@ impl<T: Transport> FaultInjector<T> {
         Arc::clone(&self.strikes)
     }
 
-    fn strikes_operation(&mut self) -> bool {
+    /// Whether something befalls a send or a receipt of so many bytes.
+    fn strikes_operation(&mut self, bytes: usize) -> bool {
         let fewer = |left: u32| left.checked_sub(1);
         // Looking is cheaper than an exchange in vain.
         let ordered = self.strikes.load(Ordering::Relaxed) > 0
             && (self.strikes)
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer)
                 .is_ok();
-        ordered || self.by_chance(self.injection.socket_failures)
+        let operations = bytes.div_ceil(OPERATION).max(1);
+        ordered || (0..operations).any(|_| self.by_chance(self.injection.socket_failures))
     }
 
     fn by_chance(&mut self, one_in: u32) -> bool {
@@ -106,7 +112,7 @@ impl<T: Transport> Transport for FaultInjector<T> {
     /// What a struck send has taken is lost, as with a socket that fails after the write.
     fn send(&mut self, conn: ConnId, queue: &mut TxQueue) -> Result<usize, SendError> {
         let taken = self.inner.send(conn, queue)?;
-        if self.strikes_operation() {
+        if self.strikes_operation(taken) {
             self.end(conn, CloseReason::Injected);
         }
         Ok(taken)
@@ -124,8 +130,9 @@ impl<T: Transport> Transport for FaultInjector<T> {
         let done = self.inner.poll(now, events);
         while let Some(event) = events.get_mut(next) {
             next += 1;
-            if let Event::Data { conn, .. } = *event
-                && self.strikes_operation()
+            if let Event::Data { conn, bytes } = event
+                && let (conn, len) = (*conn, bytes.len())
+                && self.strikes_operation(len)
             {
                 self.inner.close(conn, Close::Abort);
                 *event = Event::Closed {
