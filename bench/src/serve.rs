@@ -113,6 +113,11 @@ impl Dispatcher for Echo {
     }
 
     fn rejected(&mut self, fault: &Fault) {
-        tracing::warn!("{fault}");
+        // Who merely hangs up comes again.
+        if fault.is_final() {
+            tracing::warn!("{fault}");
+        } else {
+            tracing::info!("{fault}");
+        }
     }
 }

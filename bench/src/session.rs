@@ -90,7 +90,7 @@ impl Options {
 pub(crate) fn print_faults(totals: &Totals, reconnects: u64, seed: Option<u64>) {
     println!(
         "{} interruptions, {reconnects} reconnects, {} messages replayed, {} resets, \
-         {} by the peer",
+         {} remote resets",
         totals.interruptions, totals.replayed, totals.resets, totals.remote_resets
     );
     if let Some(seed) = seed {

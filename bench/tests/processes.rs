@@ -4,11 +4,13 @@
 
 mod common;
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 
 use common::{Client, Server, json, msgr, text};
 use msgr_protocol::{Event, Message};
+use serde_json::Value;
 
 #[test]
 #[ignore = "runs separate processes; ci/test does, on the release build"]
@@ -183,6 +185,9 @@ fn exit_codes() {
         vec!["ping", &addr, "--in-flight", "0"],
         vec!["serve"],
         vec!["serve", "--bind", "v2:127.0.0.1:0/0", "--entity", "osd"],
+        vec!["ping", &addr, "--policy", "lossless-peer"],
+        vec!["ping", &addr, "--policy", "lossless-peer-reuse"],
+        vec!["ping", &addr, "--initial-backoff", "0"],
         vec!["mon", &addr],
         vec!["nonsense"],
     ] {
@@ -208,4 +213,206 @@ fn a_port_that_is_taken_is_an_error() {
         "{}",
         text(&output.stderr)
     );
+}
+
+#[test]
+#[ignore = "runs separate processes; ci/test does, on the release build"]
+fn sessions_that_are_kept_live_on_one_reactor() {
+    for policy in [
+        "stateless-registered-server",
+        "stateful-server",
+        "lossless-client",
+        "lossless-peer",
+        "lossless-peer-reuse",
+    ] {
+        let any = "v2:127.0.0.1:0/0";
+        let output = msgr(&[
+            "serve",
+            "--bind",
+            any,
+            "--policy",
+            policy,
+            "--reactors",
+            "2",
+        ]);
+        assert_eq!(output.status.code(), Some(2), "{policy}");
+        let error = text(&output.stderr);
+        assert!(error.contains("single reactor"), "{error}");
+    }
+    let server = Server::start(&["--policy", "stateless-server", "--reactors", "2"]);
+    server.stop();
+}
+
+/// Runs `msgr ping` against `msgr serve`; returns what each of them says at its end.
+fn run([serves, pings]: [&str; 2], for_both: &[&str], for_ping: &[&str]) -> [Value; 2] {
+    let server = Server::start(&[&["--policy", serves], for_both].concat());
+    let addr = server.addr.to_string();
+    let any = "v2:127.0.0.1:0/0";
+    let ping = ["ping", &addr, "--policy", pings, "--bind", any, "--json"];
+    let output = msgr(&[&ping, for_both, for_ping].concat());
+    let result = text(&output.stdout);
+    let complaints = text(&output.stderr);
+    assert!(output.status.success(), "{pings}: {result}{complaints}");
+    assert!(complaints.lines().count() < 60, "{complaints}");
+    [server.stop(), json(&output.stdout)]
+}
+
+fn assert_exactly_once(count: u64, [server, client]: &[Value; 2]) {
+    assert_eq!(server["messages"], count, "{server}");
+    for (field, expected) in [
+        ("sent", count),
+        ("received", count),
+        ("duplicates", 0),
+        ("out_of_order", 0),
+        ("corrupt", 0),
+        ("resets", 0),
+        ("remote_resets", 0),
+    ] {
+        assert_eq!(client[field], expected, "{field} in {client}");
+    }
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap()
+}
+
+/// One socket operation in 500 breaks its connection, at both ends.
+fn hundreds_of_reconnects(policies: [&str; 2]) {
+    let faults = ["--inject-socket-failures", "500", "--initial-backoff", "20"];
+    // One at a time, so that each message takes operations of its own.
+    let load = ["--count", "50000", "--in-flight", "1", "--timeout", "120"];
+    let results = run(policies, &faults, &load);
+    assert_exactly_once(50_000, &results);
+    for end in &results {
+        assert!(number(&end["reconnects"]) >= 200, "{end}");
+        assert!(
+            number(&end["interruptions"]) >= number(&end["reconnects"]),
+            "{end}"
+        );
+        assert!(number(&end["replays"]) > 0, "{end}");
+        assert!(end["seed"].is_u64(), "{end}");
+    }
+}
+
+#[test]
+#[ignore = "runs separate processes; ci/test does, on the release build"]
+fn a_client_and_its_server_survive_hundreds_of_faults() {
+    hundreds_of_reconnects(["stateful-server", "lossless-client"]);
+}
+
+#[test]
+#[ignore = "runs separate processes; ci/test does, on the release build"]
+fn two_peers_survive_hundreds_of_faults() {
+    hundreds_of_reconnects(["lossless-peer", "lossless-peer"]);
+}
+
+#[test]
+#[ignore = "runs separate processes; ci/test does, on the release build"]
+fn sessions_that_end_in_good_order_lose_and_repeat_nothing() {
+    let load = ["--count", "20000", "--close-every", "100"];
+    for policies in [
+        ["stateless-server", "lossy-client"],
+        ["stateless-registered-server", "lossy-client"],
+        ["stateless-server", "lossless-client"],
+        ["stateful-server", "lossless-client"],
+        ["lossless-peer", "lossless-peer"],
+        ["lossless-peer-reuse", "lossless-peer-reuse"],
+    ] {
+        let results = run(policies, &[], &load);
+        assert_exactly_once(20_000, &results);
+        let [server, client] = results;
+        assert_eq!(client["closes"], 199, "{policies:?}: {client}");
+        assert_eq!(client["reconnects"], 0, "{policies:?}: {client}");
+        // A server that keeps sessions learns that its client has begun another.
+        let learns = ["stateful-server", "lossless-peer-reuse"].contains(&policies[0]);
+        let expected = if learns { 199 } else { 0 };
+        assert_eq!(server["remote_resets"], expected, "{policies:?}: {server}");
+    }
+}
+
+#[test]
+#[ignore = "runs separate processes; ci/test does, on the release build"]
+fn sessions_end_in_good_order_although_connections_break() {
+    let faults = ["--inject-socket-failures", "50", "--initial-backoff", "5"];
+    let load = ["--count", "5000", "--close-every", "50"];
+    for policies in [
+        ["stateful-server", "lossless-client"],
+        ["lossless-peer", "lossless-peer"],
+        ["lossless-peer-reuse", "lossless-peer-reuse"],
+    ] {
+        let results = run(policies, &faults, &load);
+        assert_exactly_once(5000, &results);
+        assert_eq!(results[1]["closes"], 99);
+    }
+}
+
+/// The server is killed and restarted three times, each time while messages are under way.
+#[test]
+#[ignore = "runs separate processes; ci/test does, on the release build"]
+fn a_client_goes_on_with_a_server_that_was_killed() {
+    let serve = ["--policy", "stateful-server"];
+    let mut server = Server::start_at("v2:127.0.0.1:0/7", &serve);
+    let mut client = Command::new(env!("CARGO_BIN_EXE_msgr"))
+        .args([
+            "ping",
+            &server.addr.to_string(),
+            "--policy",
+            "lossless-client",
+        ])
+        .args(["--initial-backoff", "5", "--max-backoff", "50"])
+        .args(["--count", "500000", "--timeout", "60", "--json"])
+        .env("RUST_LOG", "msgr=debug")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(client.stderr.take().unwrap()).lines();
+    for sign in ["connected to", "forgot the session", "forgot the session"] {
+        log.find(|line| line.as_ref().unwrap().contains(sign))
+            .expect(sign);
+        server = server.kill_and_restart(&serve);
+    }
+    let rest: Vec<_> = log.map(Result::unwrap).collect();
+    let output = client.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", rest.join("\n"));
+    let result = json(&output.stdout);
+    for (field, expected) in [
+        ("received", 500_000),
+        ("duplicates", 0),
+        ("out_of_order", 0),
+        ("corrupt", 0),
+        ("remote_resets", 3),
+        ("resets", 0),
+    ] {
+        assert_eq!(result[field], expected, "{field} in {result}");
+    }
+    // What was under way was sent again.
+    assert!(number(&result["sent"]) > 500_000, "{result}");
+    assert!(number(&server.stop()["messages"]) < 500_000);
+}
+
+#[test]
+#[ignore = "runs separate processes; ci/test does, on the release build"]
+fn a_lossless_client_keeps_trying_and_does_not_chatter() {
+    let server = Server::start(&[]);
+    let addr = server.addr.to_string();
+    server.stop();
+    let output = msgr(&[
+        "ping",
+        &addr,
+        "--policy",
+        "lossless-client",
+        "--initial-backoff",
+        "1",
+        "--max-backoff",
+        "1",
+        "--timeout",
+        "1",
+        "--json",
+    ]);
+    assert_eq!(output.status.code(), Some(3), "not done in time");
+    let complaints = text(&output.stderr);
+    assert!(complaints.contains("refused"), "{complaints}");
+    assert!(complaints.lines().count() < 4, "{complaints}");
+    assert!(number(&json(&output.stdout)["interruptions"]) > 4);
 }

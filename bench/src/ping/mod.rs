@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use msgr::{Fault, FaultCause, Messenger};
-use msgr_protocol::{EntityAddr, EntityName, EntityType, Policy};
+use msgr::{ConnectError, Fault, FaultCause, Messenger};
+use msgr_protocol::{EntityAddr, EntityName, EntityType, Policy, Timestamp};
 
 use self::pinger::{News, Pinger};
 use self::run::{Run, Shape};
@@ -108,14 +108,20 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let deadline = started + Duration::from_secs(args.timeout);
     let left = || deadline.saturating_duration_since(Instant::now());
+    let connect = || -> Result<(), ConnectError> {
+        let connection = messenger.connect(args.peer_type, args.addr)?;
+        // A peer with nothing to ask would stand by if its first attempt failed.
+        connection.keepalive(Timestamp::default());
+        Ok(())
+    };
     let mut refused_for_good = false;
     let mut complaints = Complaints::default();
-    messenger.connect(args.peer_type, args.addr)?;
+    connect()?;
     loop {
         match heard.recv_timeout(left()) {
             Ok(News::Finished) | Err(RecvTimeoutError::Timeout) => break,
             Ok(News::Ended(fault)) if fault.cause == FaultCause::ShutDown => {
-                messenger.connect(args.peer_type, args.addr)?;
+                connect()?;
             }
             Ok(News::Ended(fault) | News::Failed(fault)) if fault.is_final() => {
                 eprintln!("msgr: {fault}");
@@ -126,7 +132,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             Ok(News::Ended(fault)) => {
                 complaints.add(&fault);
                 std::thread::sleep(backoff.min(left()));
-                messenger.connect(args.peer_type, args.addr)?;
+                connect()?;
             }
             Err(RecvTimeoutError::Disconnected) => anyhow::bail!("the reactor is gone"),
         }

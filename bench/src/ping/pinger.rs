@@ -4,7 +4,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use msgr::{Connection, Context, Dispatcher, Fault, Received};
-use msgr_protocol::{EntityAddr, State};
+use msgr_protocol::{EntityAddr, State, Timestamp};
 
 use super::run::Run;
 
@@ -50,9 +50,10 @@ impl Pinger {
     fn go_on(&self, mut run: MutexGuard<'_, Run>, context: &mut Context<'_>) {
         if run.is_complete() || run.violations() > 0 {
             self.tell(News::Finished);
-        } else if run.closes_now() {
-            // Its reset tells when the peer has everything.
-            context.connection().iter().for_each(Connection::shutdown);
+        } else if run.is_session_over() {
+            // With the answer we know that the server has our acknowledgements. It would send
+            // again what it believes we have not received, to our next session even.
+            context.keepalive(run.last_question());
         } else {
             run.fill(context);
         }
@@ -84,12 +85,25 @@ impl Dispatcher for Pinger {
         self.go_on(run, context);
     }
 
+    fn keepalive_ack(&mut self, context: &mut Context<'_>, stamp: Timestamp) {
+        let mut run = self.run();
+        if run.is_session_over() && stamp == run.last_question() {
+            run.close();
+            context.connection().iter().for_each(Connection::shutdown);
+        }
+    }
+
     fn remote_reset(&mut self, context: &mut Context<'_>) {
         tracing::info!("{} forgot the session", self.server);
         self.begin(context);
     }
 
-    fn interrupted(&mut self, _: &mut Context<'_>, fault: &Fault) {
+    fn interrupted(&mut self, context: &mut Context<'_>, fault: &Fault) {
+        let run = self.run();
+        if run.is_session_over() {
+            // The question may be lost.
+            context.keepalive(run.last_question());
+        }
         if fault.state != State::Ready || fault.is_final() {
             self.tell(News::Failed(fault.clone()));
         }

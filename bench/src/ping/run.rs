@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use msgr::{Context, Totals};
-use msgr_protocol::{Message, Payload};
+use msgr_protocol::{Message, Payload, Timestamp};
 
 use crate::session::print_faults;
 
@@ -115,11 +115,22 @@ impl Run {
         }
     }
 
-    /// Whether the session is to end now. Everything sent in it is answered then.
-    pub(super) fn closes_now(&mut self) -> bool {
-        let now = self.last_answered == self.last_in_session();
-        self.closes += u64::from(now);
-        now
+    /// Whether everything that this session is for has been answered.
+    pub(super) fn is_session_over(&self) -> bool {
+        self.last_answered == self.last_in_session()
+    }
+
+    /// What the server is asked at the end of a session, different each time.
+    pub(super) fn last_question(&self) -> Timestamp {
+        Timestamp {
+            sec: self.closes as u32 + 1,
+            nsec: 0,
+        }
+    }
+
+    /// The session is closed: the next one is for what comes then.
+    pub(super) fn close(&mut self) {
+        self.closes += 1;
     }
 
     /// Sends as many as may be under way, or as the peer takes: the next reply goes on from there.

@@ -42,8 +42,12 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(args: &[&str]) -> Self {
+        Self::start_at("v2:127.0.0.1:0/0", args)
+    }
+
+    pub(crate) fn start_at(addr: &str, args: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_msgr"))
-            .args(["serve", "--bind", "v2:127.0.0.1:0/0", "--json"])
+            .args(["serve", "--bind", addr, "--json"])
             .args(args)
             .stdout(Stdio::piped())
             .spawn()
@@ -69,6 +73,13 @@ impl Server {
         threads.trim().parse().unwrap()
     }
 
+    /// Ends it with SIGKILL, and starts its successor at the same address.
+    pub(crate) fn kill_and_restart(self, args: &[&str]) -> Self {
+        let addr = self.addr.to_string();
+        drop(self);
+        Self::start_at(&addr, args)
+    }
+
     /// Ends it with SIGTERM and returns its totals.
     pub(crate) fn stop(mut self) -> Value {
         let pid = rustix::process::Pid::from_child(&self.child);
@@ -82,7 +93,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It has ended already unless the test failed.
+        // Unless the test failed or means it, it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
