@@ -123,7 +123,8 @@ impl Connection {
     }
 
     /// Queues a message that [`cancel`](Self::cancel) can take back, and that is taken back if it has
-    /// not left before `deadline`.
+    /// not left before `deadline`. One that is partly on the wire is taken back by an aborted frame,
+    /// which Ceph's daemons understand and Linux kernel clients do not: they hang up.
     ///
     /// # Errors
     /// As for [`send`](Self::send).

@@ -74,7 +74,8 @@ impl Messages {
 
     /// Whether everything has been transmitted and, if that matters, acknowledged.
     pub(super) fn is_settled(&self) -> bool {
-        self.out.is_empty() && self.sent.is_empty()
+        // Ceph does not acknowledge a message that was taken back, until one behind it.
+        self.is_empty() && self.sent.iter().all(|sent| sent.taken_back)
     }
 
     /// Whether the peer is to be told what we have received.

@@ -367,6 +367,11 @@ impl Connection {
         self.messages.queue(outgoing, &self.config.limits)
     }
 
+    /// All that was laid out has left, and can be taken back no more.
+    pub fn landed(&mut self) {
+        self.messages.landed();
+    }
+
     /// Takes a message back; if it was laid out already, by an aborted frame in `unsent`, which holds
     /// what the transport has not taken yet. Returns whether the peer will not see it.
     pub fn cancel(&mut self, ticket: Ticket, unsent: &mut TxQueue) -> bool {

@@ -91,6 +91,7 @@ impl Core {
                 if sent.is_err() || !wire.unsent.is_empty() {
                     break;
                 }
+                wire.protocol.landed();
             }
             handle.set_queued(wire.protocol.queued());
             replayed += wire.protocol.take_replayed();
