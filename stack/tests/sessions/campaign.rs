@@ -173,6 +173,12 @@ fn live(seed: u64, trace: bool) -> (Totals, u64) {
     assert!(settled, "something stays unacknowledged");
     // Streams that never came to anything are given up.
     world.run(Duration::from_secs(20));
+    let opened = |world: &World| {
+        let mut dumps = numbers.iter().flat_map(|n| world.reactor(*n).borrow().dump());
+        dumps.all(|connection| !connection.state.is_accepting())
+    };
+    let opened = world.run_until(Duration::from_secs(20), opened);
+    assert!(opened, "a stream stays half open");
     for number in &numbers {
         let pairs = plan.pairs.iter();
         let peers = pairs.filter(|(a, b)| a == number || b == number);
