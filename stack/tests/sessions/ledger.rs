@@ -90,6 +90,8 @@ pub(crate) struct Ledger {
     pub(crate) strict_start: bool,
     /// Received messages that the application does not let go.
     pub(crate) held: Option<Vec<Received>>,
+    /// After so many messages each, the connection is marked down from within the callback.
+    pub(crate) mark_down_after: Option<u64>,
     pub(crate) quiet: bool,
     /// The tids of messages without a stamp, for tests that have their own.
     pub(crate) raw: Option<Vec<u64>>,
@@ -233,6 +235,13 @@ impl Dispatcher for Witness {
         let stamp = Stamp::of(&message);
         ledger.receive(stamp, context.id());
         ledger.tell(Seen::Message(stamp));
+        let count = ledger.count;
+        let ends = |after: u64| count.is_multiple_of(after);
+        if ledger.mark_down_after.is_some_and(ends) {
+            ledger.forget(stamp.sender);
+            context.mark_down();
+            return;
+        }
         if ledger.echo {
             context.send(message.into_message()).unwrap();
         } else if let Some(held) = &mut ledger.held {

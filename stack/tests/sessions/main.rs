@@ -14,11 +14,13 @@ mod campaign;
 mod cancel;
 mod chance;
 mod ledger;
+mod markdown;
 mod policies;
 mod races;
 mod reconnects;
 mod stale;
 mod synthetic;
+mod thrash;
 mod workload;
 mod world;
 

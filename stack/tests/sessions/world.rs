@@ -11,7 +11,7 @@ use msgr::transport::Transport;
 use msgr::transport::middleware::{FaultInjector, Injection};
 use msgr::transport::posix::Posix;
 use msgr::transport::sim::{Crash, SimConfig, SimNetwork};
-use msgr::{Connection, Messenger, Reactor, Settings, Totals};
+use msgr::{Connection, ConnectionDump, Messenger, Reactor, Settings, Totals};
 
 use super::ledger::{Ledger, Seen, Witness};
 
@@ -363,6 +363,36 @@ impl World {
             pairs.all(|(from, to)| world.has_all(from, to))
         });
         self.check();
+    }
+
+    /// Has a process connect and send, again if a lossy connection ends, until everything between
+    /// the two has arrived.
+    #[track_caller]
+    pub(crate) fn come_back(&mut self, from: i64, to: i64) {
+        let lossy = self.node(from).spec.policy.lossy;
+        self.connect(from, to);
+        self.send(from, to, 1);
+        self.wait_for("delivery of everything", |world| {
+            if lossy && world.connection(from, to).is_none() {
+                world.connect(from, to);
+                world.send(from, to, 1);
+            }
+            world.has_all(from, to) && world.has_all(to, from)
+        });
+    }
+
+    /// Waits until everything that a process has sent is acknowledged, nobody waits for room with
+    /// it, and it has so many connections at most.
+    #[track_caller]
+    pub(crate) fn settle(&mut self, number: i64, most: usize) {
+        self.wait_for("acknowledgement of everything", |world| {
+            let dumps = world.reactor(number).borrow().dump();
+            let settled = |connection: &ConnectionDump| {
+                let counts = connection.counts;
+                counts.queued + counts.unacknowledged == 0 && !connection.throttled
+            };
+            dumps.len() <= most && dumps.iter().all(settled)
+        });
     }
 
     /// Nobody was told anything twice or out of order.

@@ -1,0 +1,127 @@
+//! Everything at random on a network where everything goes wrong: Ceph's
+//! `src/test/crimson/test_messenger_thrash.cc`, on every pair of policies.
+
+use std::time::Duration;
+
+use msgr::Totals;
+use msgr::protocol::Policy;
+use msgr::transport::middleware::Injection;
+use msgr::transport::sim::{Chop, FaultRates, Latency, SimConfig};
+
+use super::ledger::Seen;
+use super::workload::{Shape, Workload};
+use super::world::World;
+
+const SHAPE: Shape = Shape {
+    policies: (Policy::STATEFUL_SERVER, Policy::LOSSLESS_CLIENT),
+    servers: 3,
+    clients: 5,
+    connections: 12,
+    sizes: &[0, 10, 300, 9000],
+    pause: Duration::from_millis(300),
+    injection: Injection {
+        socket_failures: 50,
+        connect_refusals: 10,
+    },
+    budget: Some(40_000),
+};
+
+fn network() -> SimConfig {
+    SimConfig {
+        latency: Latency {
+            slow_one_in: 50,
+            slow: Duration::from_secs(1),
+            ..SimConfig::default().latency
+        },
+        chop: Chop::Random(4000),
+        window: 16 << 10,
+        faults: FaultRates {
+            refuse: 0.05,
+            ignore: 0.02,
+            accept_then_close: 0.05,
+            cut: 0.2,
+            stall: 0.1,
+            half_open: 0.2,
+            black_hole: 0.02,
+            within: 20_000,
+            lasts: Duration::from_secs(3),
+            ..FaultRates::default()
+        },
+        ..SimConfig::default()
+    }
+}
+
+/// Returns what everybody did, and how often a connection was replaced.
+fn thrash(policies: (Policy, Policy)) -> (Totals, usize) {
+    let mut replacements = 0;
+    let live = |seed| {
+        let world = World::simulated(seed, network());
+        let mut workload = Workload::new(world, Shape { policies, ..SHAPE });
+        workload.operate(300);
+        workload.world.network().set_faults(FaultRates::default());
+        let totals = workload.finish();
+        replacements += replaced(&workload.world);
+        totals
+    };
+    let totals = (0..8).map(live).sum();
+    println!("{totals:?}");
+    (totals, replacements)
+}
+
+fn assert_lossless(totals: &Totals) {
+    assert!(
+        totals.reconnects > 200 && totals.replayed > 10,
+        "{totals:?}"
+    );
+    assert!(totals.remote_resets > 10, "{totals:?}");
+    assert!(totals.failed_handshakes > 100, "{totals:?}");
+    assert!(totals.throttled > 0, "{totals:?}");
+}
+
+fn assert_lossy(totals: &Totals) {
+    assert!(totals.resets > 100, "{totals:?}");
+    assert!(totals.failed_handshakes > 100, "{totals:?}");
+    assert_eq!((totals.reconnects, totals.replayed), (0, 0), "{totals:?}");
+}
+
+#[test]
+fn stateful() {
+    let (totals, _) = thrash((Policy::STATEFUL_SERVER, Policy::LOSSLESS_CLIENT));
+    assert_lossless(&totals);
+}
+
+#[test]
+fn peers() {
+    let (totals, _) = thrash((Policy::LOSSLESS_PEER, Policy::LOSSLESS_PEER));
+    assert_lossless(&totals);
+    assert!(totals.races_won > 0 && totals.races_lost > 0, "{totals:?}");
+}
+
+#[test]
+fn peers_reuse() {
+    let (totals, _) = thrash((Policy::LOSSLESS_PEER_REUSE, Policy::LOSSLESS_PEER_REUSE));
+    assert_lossless(&totals);
+    assert!(totals.races_won > 0 && totals.races_lost > 0, "{totals:?}");
+}
+
+/// How often a server was told that a new connection took the place of another.
+fn replaced(world: &World) -> usize {
+    let replaced = |seen: &Seen| matches!(seen, Seen::Reset(why) if why.contains("replaced"));
+    let numbers = world.numbers().into_iter();
+    numbers.map(|number| world.saw(number, replaced)).sum()
+}
+
+#[test]
+fn lossy() {
+    let (totals, replaced) = thrash((Policy::STATELESS_SERVER, Policy::LOSSY_CLIENT));
+    assert_lossy(&totals);
+    assert_eq!(replaced, 0);
+}
+
+#[test]
+fn lossy_registered() {
+    let registered = Policy::STATELESS_REGISTERED_SERVER;
+    let (totals, replaced) = thrash((registered, Policy::LOSSY_CLIENT));
+    assert_lossy(&totals);
+    assert!(replaced > 0);
+}
