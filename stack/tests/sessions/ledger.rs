@@ -273,8 +273,7 @@ impl Dispatcher for Witness {
         let mut peers = ledger.connections.iter();
         let peer = peers.find(|(_, newest)| newest.is(connection));
         if let Some(peer) = peer.map(|(peer, _)| *peer) {
-            ledger.connections.remove(&peer);
-            ledger.new_epoch(peer);
+            ledger.forget(peer);
         }
         ledger.tell(Seen::Reset(fault.to_string()));
     }
