@@ -8,6 +8,7 @@ use msgr::protocol::Policy;
 use msgr::transport::middleware::Injection;
 use msgr::transport::sim::{Latency, SimConfig};
 
+use super::ledger::Seen;
 use super::workload::{Shape, Workload};
 use super::world::World;
 
@@ -37,13 +38,13 @@ fn stress(policies: (Policy, Policy)) -> Shape {
     }
 }
 
-/// Failures, and a budget of four of the largest messages. Ceph's are 64 times as large: messages
+/// Failures, and a budget of four of the largest messages. Ceph's are 256 times as large: messages
 /// of up to 4 MiB, and 16 MiB.
 fn inject(policies: (Policy, Policy), one_in: u32) -> Shape {
     Shape {
-        sizes: &[0, 100, 4000, 64 << 10],
+        sizes: &[0, 100, 4000, 16 << 10],
         injection: failures(one_in),
-        budget: Some(256 << 10),
+        budget: Some(64 << 10),
         ..stress(policies)
     }
 }
@@ -54,7 +55,16 @@ fn few(shape: Shape) -> Shape {
         servers: 3,
         clients: 6,
         connections: 15,
+        pause: Duration::from_millis(20),
         ..shape
+    }
+}
+
+/// Everything takes equally long, which is quickest to simulate.
+fn steady() -> SimConfig {
+    SimConfig {
+        latency: Latency::fixed(Duration::from_micros(100)),
+        ..SimConfig::default()
     }
 }
 
@@ -82,6 +92,15 @@ fn live(world: World, shape: Shape, operations: usize) -> Totals {
     workload.operate(operations);
     let totals = workload.finish();
     println!("{totals:?}");
+    if shape.injection.socket_failures > 0 {
+        let injected = |seen: &Seen| match seen {
+            Seen::Reset(why) | Seen::Interrupted(why) => why.contains("injected fault"),
+            _ => false,
+        };
+        let numbers = workload.world.numbers().into_iter();
+        let told: usize = numbers.map(|n| workload.world.saw(n, injected)).sum();
+        assert!(told > 2, "{told} were told of a fault");
+    }
     assert!(workload.ended_in_good_order > 0);
     assert!(totals.connected > shape.clients as u64, "{totals:?}");
     assert!(
@@ -107,7 +126,7 @@ fn assert_replayed(totals: &Totals) {
 /// `SyntheticStressTest`.
 #[test]
 fn stress_simulated() {
-    let world = World::simulated(1, SimConfig::default());
+    let world = World::simulated(1, steady());
     let totals = live(world, stress(STATEFUL), 5000);
     assert!(
         totals.remote_resets > 0 && totals.reconnects > 0,
@@ -133,7 +152,7 @@ fn stress_peers_simulated() {
         servers: 16,
         ..stress(PEERS_REUSE)
     };
-    let totals = live(World::simulated(1, SimConfig::default()), shape, 10_000);
+    let totals = live(World::simulated(1, steady()), shape, 10_000);
     assert!(
         totals.remote_resets > 0 && totals.reconnects > 0,
         "{totals:?}"
@@ -205,7 +224,7 @@ fn inject_lossy_simulated() {
 /// `SyntheticInjectTest3`.
 #[test]
 fn inject_lossy_on_sockets() {
-    let totals = live(World::loopback(1), few(inject(LOSSY, 600)), 1000);
+    let totals = live(World::loopback(1), few(inject(LOSSY, 600)), 3000);
     assert!(totals.resets > 0, "{totals:?}");
     assert_eq!((totals.reconnects, totals.replayed), (0, 0));
 }
