@@ -110,6 +110,7 @@ impl Context<'_> {
     /// # Errors
     /// [`SendRefusal`]; the message is dropped.
     pub fn send(&mut self, message: Message) -> Result<(), SendRefusal> {
+        self.core.check_backlog(self.id)?;
         self.core.send(self.id, message)
     }
 
@@ -133,6 +134,7 @@ impl Context<'_> {
         message: Message,
         deadline: Option<Instant>,
     ) -> Result<Ticket, SendRefusal> {
+        self.core.check_backlog(self.id)?;
         let ticket = self.core.shared.next_ticket();
         self.core
             .send_cancellable(self.id, message, ticket, deadline)?;

@@ -39,6 +39,9 @@ pub(crate) struct Core {
     pub(super) entries: Slots<Connection, Entry>,
     /// By slot of the transport's connection.
     by_conn: Vec<Option<ConnectionId>>,
+    /// Connections of the transport's that have ended, and whose slot is used again before we were
+    /// told so.
+    displaced: Vec<(ConnId, ConnectionId)>,
     pub(super) touched: Vec<ConnectionId>,
     pub(super) local: VecDeque<(ConnectionId, Message)>,
     pub(super) timers: Timers,
@@ -85,6 +88,7 @@ impl Core {
             config,
             entries: Slots::default(),
             by_conn: Vec::new(),
+            displaced: Vec::new(),
             touched: Vec::new(),
             local: VecDeque::new(),
             timers: Timers::default(),
@@ -122,6 +126,16 @@ impl Core {
         self.wire(id).map_or(0, |wire| wire.protocol.queued())
     }
 
+    /// Refuses what would be too much to send. Handles look themselves: what they have taken is
+    /// never dropped.
+    pub(crate) fn check_backlog(&self, id: ConnectionId) -> Result<(), SendRefusal> {
+        let queued = self.queued(id);
+        if queued > self.settings().send_backlog {
+            return Err(SendRefusal::Backlog { queued });
+        }
+        Ok(())
+    }
+
     pub(crate) fn send(&mut self, id: ConnectionId, message: Message) -> Result<(), SendRefusal> {
         self.queue(id, message, protocol::Connection::send)
     }
@@ -147,19 +161,15 @@ impl Core {
         mut message: Message,
         send: impl FnOnce(&mut protocol::Connection, Message) -> Result<(), protocol::ApiMisuse>,
     ) -> Result<(), SendRefusal> {
-        let backlog = self.settings().send_backlog;
         let entry = self.entries.get_mut(id).ok_or(SendRefusal::Closed)?;
         let len = message.payload_len();
         match &mut entry.link {
             Link::Wire(wire) => {
-                let queued = wire.protocol.queued();
-                if queued > backlog {
-                    return Err(SendRefusal::Backlog { queued });
-                }
                 if wire.end_by.is_some() {
                     return Err(SendRefusal::Closed);
                 }
                 send(&mut wire.protocol, message)?;
+                entry.handle.set_queued(wire.protocol.queued());
                 self.lot = (self.lot.0 + 1, self.lot.1 + len);
                 self.touch(id);
             }
@@ -302,7 +312,12 @@ impl Core {
         if self.by_conn.len() <= conn.slot() {
             self.by_conn.resize(conn.slot() + 1, None);
         }
-        self.by_conn[conn.slot()] = Some(id);
+        let before = self.by_conn[conn.slot()].replace(id);
+        if let Some(before) = before
+            && let Some(ended) = self.wire(before).and_then(|wire| wire.conn)
+        {
+            self.displaced.push((ended, before));
+        }
         if let Some(wire) = self.wire_mut(id) {
             wire.conn = Some(conn);
         }
@@ -318,7 +333,11 @@ impl Core {
         wire.charge = None;
         wire.unsent.clear();
         if let Some(conn) = wire.conn.take() {
-            self.by_conn[conn.slot()] = None;
+            if self.by_conn[conn.slot()] == Some(id) {
+                self.by_conn[conn.slot()] = None;
+            } else {
+                self.displaced.retain(|(displaced, _)| *displaced != conn);
+            }
             self.transport.close(conn, how);
         }
     }
@@ -366,10 +385,14 @@ impl Core {
 
     /// The connection that uses the transport's `conn`.
     pub(super) fn id_of(&self, conn: ConnId) -> Option<ConnectionId> {
-        let id = (*self.by_conn.get(conn.slot())?)?;
-        self.wire(id)
-            .filter(|wire| wire.conn == Some(conn))
-            .map(|_| id)
+        let has = |id: &ConnectionId| self.wire(*id).is_some_and(|wire| wire.conn == Some(conn));
+        let id = *self.by_conn.get(conn.slot())?;
+        id.filter(has).or_else(|| {
+            let mut displaced = self.displaced.iter();
+            displaced
+                .find(|(other, _)| *other == conn)
+                .map(|(_, id)| *id)
+        })
     }
 
     pub(super) fn wire(&self, id: ConnectionId) -> Option<&Wire> {
@@ -447,6 +470,15 @@ impl Core {
         }
         wire.protocol.admit();
         true
+    }
+
+    /// Acknowledgements may have made room.
+    pub(super) fn show_queued(&self, id: ConnectionId) {
+        if let Some(entry) = self.entries.get(id)
+            && let Link::Wire(wire) = &entry.link
+        {
+            entry.handle.set_queued(wire.protocol.queued());
+        }
     }
 
     /// Has a long run of bytes that is known to come received in one piece.

@@ -320,6 +320,7 @@ impl Reactor {
         }
         self.core.place(id);
         self.core.touch(id);
+        self.core.show_queued(id);
     }
 
     fn ready(&mut self, id: ConnectionId, now: Instant) {
