@@ -243,13 +243,21 @@ fn sessions_that_are_kept_live_on_one_reactor() {
     server.stop();
 }
 
+/// Where to listen, for a `ping` that is connected to as well.
+fn bind(policy: &str) -> &'static [&'static str] {
+    if policy.starts_with("lossless-peer") {
+        &["--bind", "v2:127.0.0.1:0/0"]
+    } else {
+        &[]
+    }
+}
+
 /// Runs `msgr ping` against `msgr serve`; returns what each of them says at its end.
 fn run([serving, pinging]: [&str; 2], for_both: &[&str], for_ping: &[&str]) -> [Value; 2] {
     let server = Server::start(&[&["--policy", serving], for_both].concat());
     let addr = server.addr.to_string();
-    let any = "v2:127.0.0.1:0/0";
-    let ping = ["ping", &addr, "--policy", pinging, "--bind", any, "--json"];
-    let output = msgr(&[&ping, for_both, for_ping].concat());
+    let ping = ["ping", &addr, "--policy", pinging, "--json"];
+    let output = msgr(&[&ping, bind(pinging), for_both, for_ping].concat());
     let result = text(&output.stdout);
     let complaints = text(&output.stderr);
     assert!(output.status.success(), "{pinging}: {result}{complaints}");
@@ -278,18 +286,13 @@ fn number(value: &Value) -> u64 {
 
 /// One socket operation in 500 breaks its connection, at both ends.
 fn hundreds_of_reconnects(policies: [&str; 2]) {
-    let faults = ["--inject-socket-failures", "500", "--initial-backoff", "20"];
-    // One at a time, so that each message takes operations of its own.
-    let load = ["--count", "50000", "--in-flight", "1", "--timeout", "120"];
-    let results = run(policies, &faults, &load);
+    let faults = ["--inject-socket-failures", "500"];
+    let results = run(policies, &faults, &["--count", "50000"]);
     assert_exactly_once(50_000, &results);
     for end in &results {
         assert!(number(&end["reconnects"]) >= 200, "{end}");
-        assert!(
-            number(&end["interruptions"]) >= number(&end["reconnects"]),
-            "{end}"
-        );
-        assert!(number(&end["replays"]) > 0, "{end}");
+        assert!(number(&end["interruptions"]) >= 200, "{end}");
+        assert!(number(&end["replays"]) >= 200, "{end}");
         assert!(end["seed"].is_u64(), "{end}");
     }
 }
@@ -333,7 +336,12 @@ fn sessions_that_end_in_good_order_lose_and_repeat_nothing() {
 #[test]
 #[ignore = "runs separate processes; ci/test does, on the release build"]
 fn sessions_end_in_good_order_although_connections_break() {
-    let faults = ["--inject-socket-failures", "50", "--initial-backoff", "5"];
+    let faults = [
+        ["--inject-socket-failures", "100"],
+        ["--initial-backoff", "5"],
+        ["--max-backoff", "20"],
+    ]
+    .concat();
     let load = ["--count", "5000", "--close-every", "50"];
     for policies in [
         ["stateful-server", "lossless-client"],
@@ -358,7 +366,8 @@ fn clients_go_on_with_a_server_that_was_killed_while_they_sent() {
         let server = Server::start_at("v2:127.0.0.1:0/7", &serve);
         let mut client = Command::new(env!("CARGO_BIN_EXE_msgr"))
             .args(["ping", &server.addr.to_string(), "--policy", pinging])
-            .args(["--bind", "v2:127.0.0.1:0/0", "--initial-backoff", "5"])
+            .args(bind(pinging))
+            .args(["--initial-backoff", "5"])
             .args(["--count", "300000", "--timeout", "60", "--json"])
             .env("RUST_LOG", "msgr=debug")
             .stdout(Stdio::piped())

@@ -174,7 +174,9 @@ fn live(seed: u64, trace: bool) -> (Totals, u64) {
     // Streams that never came to anything are given up.
     world.run(Duration::from_secs(20));
     let opened = |world: &World| {
-        let mut dumps = numbers.iter().flat_map(|n| world.reactor(*n).borrow().dump());
+        let mut dumps = numbers
+            .iter()
+            .flat_map(|n| world.reactor(*n).borrow().dump());
         dumps.all(|connection| !connection.state.is_accepting())
     };
     let opened = world.run_until(Duration::from_secs(20), opened);

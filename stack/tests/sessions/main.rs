@@ -13,6 +13,7 @@ mod budgets;
 mod campaign;
 mod cancel;
 mod chance;
+mod congestion;
 mod ledger;
 mod markdown;
 mod policies;
