@@ -83,8 +83,9 @@ impl Known {
     /// Whether our own attempt to open the session comes first. One that failed may have reached
     /// the peer all the same, once it went so far as to name the session.
     fn wins_opening(&self) -> bool {
-        let named = self.session.client_cookie != 0 && !self.session.is_open();
-        (self.state.is_connecting() || named) && !self.peer_wins
+        let named = self.session.client_cookie != 0;
+        let attempt = self.state.is_connecting() || named;
+        attempt && !self.session.is_open() && !self.peer_wins
     }
 
     /// Whether our own attempt to resume the session comes first. One that is not under way must
@@ -113,7 +114,9 @@ impl Known {
             let forgotten = self.policy.reset_check;
             return Judgement::TakeOver { forgotten };
         }
-        if client_cookie != ident.cookie && self.wins_opening() {
+        // Ceph lets any request with the same cookie through. But after a reset of a session that
+        // was open at one end only, both may open it anew, and one of their streams has to win.
+        if self.wins_opening() {
             return Judgement::Wait;
         }
         // The same cookie: the peer has not heard that the session is open, or has forgotten it.

@@ -110,14 +110,11 @@ impl KeyMaker {
         }
         places.sort_unstable();
         places.dedup();
-        // A place's number counts from its own node's first one.
-        let others = places.partition_point(|place| *place < first_place(1));
         for part in &mut self.parts {
             if let Part::Token(token) = part {
                 let among = if is_place(*token) { &places } else { &names };
                 let at = among.iter().position(|one| one == token).unwrap_or(0);
-                let own = is_place(*token) && *token >= first_place(1);
-                *token = (at - if own { others } else { 0 }) as u64;
+                *token = at as u64;
             }
         }
         hash(&self.parts)

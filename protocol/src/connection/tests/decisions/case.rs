@@ -119,6 +119,11 @@ impl Case {
         self.state.is_some_and(State::is_connecting)
     }
 
+    /// Whether ours wins, of two attempts that cross.
+    pub(super) fn we_win(&self) -> bool {
+        !self.peer_first && !self.policy.server
+    }
+
     fn peers_addrs(&self) -> EntityAddrVec {
         let nonce = if self.peer_first { 29 } else { 31 };
         EntityAddr::msgr2(client_socket(), nonce).into()
