@@ -65,25 +65,19 @@ pub(crate) struct Entry {
     pub(crate) stream: Option<u64>,
     /// Whether the stream is up.
     pub(crate) up: bool,
-    /// Whether we opened it.
-    pub(crate) ours: bool,
-    /// Whether it was ready once.
-    pub(crate) known: bool,
-    /// Whether it is found by the peer's address.
+    /// Whether it is found by the peer's address: we opened it, or it was ready once.
     pub(crate) registered: bool,
     /// Made when a step ends.
     pub(crate) shape: Option<Shape>,
 }
 
 impl Entry {
-    pub(crate) fn new(protocol: Connection, ours: bool) -> Self {
+    pub(crate) fn new(protocol: Connection, registered: bool) -> Self {
         Self {
             protocol,
             stream: None,
             up: false,
-            ours,
-            known: false,
-            registered: ours,
+            registered,
             shape: None,
         }
     }
@@ -92,15 +86,10 @@ impl Entry {
         let Self {
             stream,
             up,
-            ours,
-            known,
             registered,
             ..
         } = &self;
-        let text = format!(
-            "{} {stream:?} {up} {ours} {known} {registered}",
-            self.connection_text()
-        );
+        let text = format!("{} {stream:?} {up} {registered}", self.connection_text());
         self.shape = Some(Shape::new(&text));
     }
 
@@ -118,8 +107,7 @@ impl Entry {
         for (name, value) in fields(&format!("{connection:?}")) {
             let dead = |field: &str| match (name, field) {
                 // Each node has one place to connect from.
-                ("peer", "socket") | ("stream", "local") => true,
-                ("stream", "reader" | "laid_out") => true,
+                ("peer", "socket") | ("stream", "local" | "reader" | "laid_out") => true,
                 // The next stream is a new one.
                 ("stream", field) if !attached => field != "state",
                 // Of use until the session is open or asked for.

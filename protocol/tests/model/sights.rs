@@ -8,21 +8,21 @@ use msgr_protocol::{Meeting, State};
 /// An interesting case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Sight {
-    /// CLIENT_IDENT met an attempt of ours, which won: WAIT was sent.
+    /// `CLIENT_IDENT` met an attempt of ours, which won: WAIT was sent.
     ConnectRaceWon,
     /// It met one, which lost.
     ConnectRaceLost,
-    /// SESSION_RECONNECT met an attempt of ours, which won: WAIT was sent.
+    /// `SESSION_RECONNECT` met an attempt of ours, which won: WAIT was sent.
     ReconnectRaceWon,
     /// It met one, which lost.
     ReconnectRaceLost,
     /// A node received WAIT.
     ToldToWait,
-    /// SESSION_RETRY was sent.
+    /// `SESSION_RETRY` was sent.
     Retry,
-    /// SESSION_RETRY_GLOBAL was sent.
+    /// `SESSION_RETRY_GLOBAL` was sent.
     RetryGlobal,
-    /// SESSION_RESET was sent.
+    /// `SESSION_RESET` was sent.
     Reset,
     /// It was sent while the session was being opened by ourselves.
     Outrun,

@@ -109,8 +109,7 @@ impl Step<'_> {
                     Arc::make_mut(entry).make_shape();
                 }
             }
-            let lives = |entry: &&Entry| entry.registered || entry.known;
-            if node.entries().filter(lives).count() > 1 {
+            if node.entries().filter(|entry| entry.registered).count() > 1 {
                 return Err("two sessions with one peer".to_owned());
             }
         }
@@ -313,9 +312,9 @@ impl Step<'_> {
         let replayed = entry.protocol.take_replayed();
         self.sights.add_if(replayed > 0, Sight::Replay);
         let frames = Frame::cut(bytes);
-        frames
-            .iter()
-            .for_each(|frame| self.sights.add_sent(frame.tag));
+        for frame in &frames {
+            self.sights.add_sent(frame.tag);
+        }
         let stream = self.stream(number).expect("it is in use");
         // Behind a break, and to an end that is closed, everything is lost.
         if !stream.broken && stream.ends[1 - at].open {
@@ -391,7 +390,6 @@ impl Step<'_> {
             return Err("two sessions with one peer".to_owned());
         }
         if let Some(entry) = self.entry_mut(at, id) {
-            entry.known = true;
             entry.registered = true;
         }
         Ok(())
@@ -468,7 +466,7 @@ impl Step<'_> {
         let entry = self.entry_mut(at, id).expect("it had a stream");
         let (state, after) = entry.protocol.disconnect();
         if after == AfterFault::Gone {
-            if entry.known || entry.ours {
+            if entry.registered {
                 return Err(format!("a session ends in {state}"));
             }
             self.remove(at, id, Close::Drain);
