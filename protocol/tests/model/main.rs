@@ -83,5 +83,8 @@ fn peers_with_two_faults() {
         reconnects: 3,
         ..SMALL
     };
-    assert_eq!(check(PEERS, bounds, [0, 0, 0]), [Sight::Duplicate]);
+    assert_eq!(
+        check(PEERS, bounds, [806_783, 31_020, 21]),
+        [Sight::Duplicate]
+    );
 }
