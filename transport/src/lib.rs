@@ -16,6 +16,7 @@ pub mod middleware;
 pub mod posix;
 pub mod ring;
 pub mod sim;
+pub mod tcp;
 
 pub use error::{CloseReason, OpenError, Operation};
 pub use pool::BufferPool;
