@@ -9,6 +9,7 @@
 
 mod error;
 mod pool;
+mod send_queue;
 mod slots;
 mod transport;
 

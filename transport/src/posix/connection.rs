@@ -3,18 +3,15 @@
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use rustix::event::epoll::EventFlags;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sockopt};
 
 use super::sys;
-use crate::{CloseReason, Cost, TxQueue};
-
-/// The number of bytes one connection holds beside what is in its socket: enough for one
-/// `sendmsg` to fill the socket buffer from, little enough to bound the memory of a slow peer.
-pub(super) const SEND_WINDOW: usize = 1 << 20;
+use crate::send_queue::SendQueue;
+use crate::{CloseReason, Cost};
 
 /// Segments per `sendmsg`, and thus descriptors on the stack.
 const MAX_SLICES: usize = 64;
@@ -26,8 +23,7 @@ pub(super) struct Connection {
     remote: SocketAddr,
     pub(super) phase: Phase,
     /// Accepted by `send`, not yet by the socket.
-    queue: TxQueue,
-    queued: usize,
+    pub(super) queue: SendQueue,
     /// The peer's next bytes go here, if the protocol has said so.
     placed: Option<BytesMut>,
     /// Why nothing can be written any more. What the peer sent before still comes up first.
@@ -40,8 +36,6 @@ pub(super) struct Connection {
     hung_up: bool,
     /// Whether the caller wants data.
     receiving: bool,
-    /// A `send` left bytes behind, so an `Event::Room` is due.
-    owes_room: bool,
     /// Whether the next flush is for this connection: it writes, not poll.
     pub(super) touched: bool,
     /// Whether the transport's list of connections to serve has this one.
@@ -108,15 +102,13 @@ impl Connection {
             socket,
             remote,
             phase,
-            queue: TxQueue::new(),
-            queued: 0,
+            queue: SendQueue::default(),
             placed: None,
             failed: None,
             readable: false,
             writable: phase == Phase::Open,
             hung_up: false,
             receiving: true,
-            owes_room: false,
             touched: false,
             listed: false,
         }
@@ -142,15 +134,13 @@ impl Connection {
         self.readable = true;
         self.writable = false;
         self.queue.clear();
-        self.queued = 0;
-        self.owes_room = false;
     }
 
     /// Whether there is anything to do without new word from the kernel.
     pub(super) fn has_work(&self) -> bool {
         match self.phase {
             Phase::Connecting => self.writable || self.hung_up,
-            Phase::Open => self.may_receive() || self.may_transmit() || self.has_room(),
+            Phase::Open => self.may_receive() || self.may_transmit() || self.queue.has_room(),
             Phase::Draining => self.may_receive() || self.writable,
             Phase::Shut => self.may_receive(),
         }
@@ -190,33 +180,6 @@ impl Connection {
         Ok(Some(local))
     }
 
-    /// Moves segments from `queue` into our own while there is room; returns how many bytes.
-    pub(super) fn enqueue(&mut self, queue: &mut TxQueue) -> usize {
-        let room = SEND_WINDOW - self.queued;
-        let mut taken = 0;
-        if self.queue.is_empty() {
-            let offered = queue.iter().map(Bytes::len).sum();
-            if offered <= room {
-                std::mem::swap(&mut self.queue, queue);
-                taken = offered;
-            }
-        }
-        while let Some(segment) = queue.front_mut() {
-            if segment.len() > room - taken {
-                if taken < room {
-                    self.queue.push_back(segment.split_to(room - taken));
-                    taken = room;
-                }
-                self.owes_room = true;
-                break;
-            }
-            taken += segment.len();
-            self.queue.extend(queue.pop_front());
-        }
-        self.queued += taken;
-        taken
-    }
-
     /// Writes until the queue is empty or the socket is full.
     pub(super) fn transmit(&mut self, cost: &mut Cost) {
         while self.may_transmit() {
@@ -224,7 +187,7 @@ impl Connection {
             match self.write() {
                 Ok(sent) => {
                     cost.doorbells += 1;
-                    self.sent(sent);
+                    self.queue.advance(sent);
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => self.writable = false,
@@ -236,8 +199,9 @@ impl Connection {
     /// One system call for as much of the queue as fits into it. A short write means that the
     /// socket is full, and will be announced when it is no longer (epoll(7), question 9).
     fn write(&mut self) -> Result<usize, Errno> {
-        if let [only] = &self.queue.as_slices().0
-            && self.queue.len() == 1
+        let segments = self.queue.segments();
+        if let [only] = &segments.as_slices().0
+            && segments.len() == 1
         {
             let sent = rustix::net::send(&self.socket, only, SendFlags::NOSIGNAL)?;
             self.writable = sent == only.len();
@@ -245,41 +209,18 @@ impl Connection {
         }
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
         let mut offered = 0;
-        for (slice, segment) in slices.iter_mut().zip(&self.queue) {
+        for (slice, segment) in slices.iter_mut().zip(segments) {
             *slice = IoSlice::new(segment);
             offered += segment.len();
         }
         let sent = rustix::net::sendmsg(
             &self.socket,
-            &slices[..self.queue.len().min(MAX_SLICES)],
+            &slices[..segments.len().min(MAX_SLICES)],
             &mut SendAncillaryBuffer::default(),
             SendFlags::NOSIGNAL,
         )?;
         self.writable = sent == offered;
         Ok(sent)
-    }
-
-    fn sent(&mut self, mut sent: usize) {
-        self.queued -= sent;
-        while let Some(segment) = self.queue.front_mut() {
-            if segment.len() > sent {
-                segment.advance(sent);
-                break;
-            }
-            sent -= segment.len();
-            self.queue.pop_front();
-        }
-    }
-
-    fn has_room(&self) -> bool {
-        self.owes_room && self.queued <= SEND_WINDOW / 2
-    }
-
-    /// Whether an `Event::Room` is due now; the answer is yes once.
-    pub(super) fn take_room(&mut self) -> bool {
-        let room = self.has_room();
-        self.owes_room &= !room;
-        room
     }
 
     /// Reads once, into the placed buffer or else into `block`.
@@ -334,7 +275,7 @@ impl Connection {
         self.touched = false;
         self.placed = None;
         self.receiving = true;
-        self.owes_room = false;
+        self.queue.forget_room();
     }
 
     /// Signals the end to the peer once everything is out. Closing at once instead would answer

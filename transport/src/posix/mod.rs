@@ -20,12 +20,13 @@ use bytes::BytesMut;
 use rustix::fd::AsFd;
 use rustix::io::Errno;
 
+use crate::send_queue::SendQueue;
 use crate::{
     BufferPool, Caps, Close, CloseReason, ConnId, ConnectOptions, Cost, Event, ListenOptions,
     ListenerId, OpenError, Operation, Park, SendError, Slots, Transport, TxQueue,
 };
 use busy_poll::BusyPoll;
-use connection::{Connection, Phase, Received, SEND_WINDOW};
+use connection::{Connection, Phase, Received};
 use epoll::{Change, Epoll};
 use listener::{Accept, Listener};
 
@@ -230,7 +231,7 @@ impl Posix {
         }
         conn.transmit(&mut self.cost);
         conn.shut_when_drained(&mut self.cost);
-        if conn.take_room() {
+        if conn.queue.take_room() {
             events.push(Event::Room { conn: id });
         }
         if self.block.capacity() - self.block.len() < LEAST_READ && !self.block.try_reclaim(BLOCK) {
@@ -288,7 +289,7 @@ impl Transport for Posix {
     fn caps(&self) -> Caps {
         Caps {
             copy_below: COPY_BELOW,
-            send_window: SEND_WINDOW,
+            send_window: SendQueue::WINDOW,
             places: true,
         }
     }
@@ -329,7 +330,7 @@ impl Transport for Posix {
             .get_mut(id)
             .filter(|conn| conn.phase == Phase::Open);
         let conn = conn.ok_or(SendError::NotConnected)?;
-        let taken = conn.enqueue(queue);
+        let taken = conn.queue.take(queue);
         if !conn.touched {
             conn.touched = true;
             self.touched.push(id);
