@@ -15,6 +15,17 @@ macro_rules! conformance {
         })+
     };
     ($network:ident) => {
+        crate::conformance::conformance!(each end a host, $network);
+        crate::conformance::conformance! { $network;
+            one_host:
+                a_port_is_taken_from_all
+                transports_that_join_split_the_connections
+                a_port_is_free_again_after_its_last_listener
+                whoever_joins_a_port_originates_from_it_too
+                a_foreign_port_is_no_origin;
+        }
+    };
+    (each end a host, $network:ident) => {
         crate::conformance::conformance! { $network;
             opening:
                 listening_tells_the_real_port
@@ -24,12 +35,8 @@ macro_rules! conformance {
                 unlistening_keeps_what_was_accepted;
             ports:
                 a_port_is_taken_once
-                transports_that_join_split_the_connections
-                a_port_is_free_again_after_its_last_listener
                 a_connection_originates_from_where_it_is_told
                 a_connection_originates_from_the_port_listened_on
-                whoever_joins_a_port_originates_from_it_too
-                a_foreign_port_is_no_origin
                 one_port_reaches_many_peers
                 two_addresses_name_one_connection
                 attempts_that_cross_make_one_connection
@@ -72,6 +79,7 @@ pub(crate) use conformance;
 
 pub(crate) mod ending;
 pub(crate) mod memory;
+pub(crate) mod one_host;
 pub(crate) mod opening;
 pub(crate) mod ports;
 pub(crate) mod streaming;

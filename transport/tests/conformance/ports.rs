@@ -3,32 +3,23 @@
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 
-use msgr_transport::{
-    Close, CloseReason, ConnId, ListenOptions, ListenerId, OpenError, Operation, Port, Transport,
-};
+use msgr_transport::{Close, CloseReason, ConnId, OpenError, Operation, Transport};
 
-use super::{Accepted, Network, Node, Pair, Side};
-
-fn join<T: Transport>(
-    node: &mut Node<T>,
-    at: SocketAddr,
-) -> Result<(ListenerId, SocketAddr), OpenError> {
-    let options = ListenOptions {
-        port: Port::Join,
-        ..ListenOptions::default()
-    };
-    node.listen_with(at, &options)
-}
+use super::{Accepted, Network, Pair, Side};
 
 /// Lets the client listen where it may.
-fn client_listens<N: Network>(pair: &mut Pair<N>) -> SocketAddr {
+pub(super) fn client_listens<N: Network>(pair: &mut Pair<N>) -> SocketAddr {
     let at = pair.network.address(Side::Client);
     pair.client.listen(at).expect("the client listens").1
 }
 
 /// Connects the client from `from` to the server at `to`: the client's end, and what the server
 /// knows of the other.
-fn connect<N: Network>(pair: &mut Pair<N>, from: SocketAddr, to: SocketAddr) -> (ConnId, Accepted) {
+pub(super) fn connect<N: Network>(
+    pair: &mut Pair<N>,
+    from: SocketAddr,
+    to: SocketAddr,
+) -> (ConnId, Accepted) {
     let conn = pair.client.connect(to, Some(from)).expect("it starts");
     let accepted = pair.accept();
     pair.run_until("connected", |pair| pair.client.is_up(conn));
@@ -36,7 +27,7 @@ fn connect<N: Network>(pair: &mut Pair<N>, from: SocketAddr, to: SocketAddr) -> 
 }
 
 /// Lets the two ends talk.
-fn exchange<N: Network>(pair: &mut Pair<N>, client: ConnId, server: ConnId) {
+pub(super) fn exchange<N: Network>(pair: &mut Pair<N>, client: ConnId, server: ConnId) {
     pair.client.give(client, &b"there"[..]);
     pair.server.give(server, &b"back"[..]);
     let (mut there, mut back) = (Vec::new(), Vec::new());
@@ -48,7 +39,7 @@ fn exchange<N: Network>(pair: &mut Pair<N>, client: ConnId, server: ConnId) {
     assert_eq!((&there[..], &back[..]), (&b"there"[..], &b"back"[..]));
 }
 
-fn kind<T: std::fmt::Debug>(result: Result<T, OpenError>) -> ErrorKind {
+pub(super) fn kind<T: std::fmt::Debug>(result: Result<T, OpenError>) -> ErrorKind {
     result.expect_err("it must not work").source.kind()
 }
 
@@ -60,37 +51,7 @@ pub(crate) fn a_port_is_taken_once<N: Network>() {
     assert_eq!(error.address, Some(address));
     assert_eq!(error.transport, pair.server.transport.name());
     assert_eq!(error.source.kind(), ErrorKind::AddrInUse);
-    assert_eq!(kind(pair.client.listen(address)), ErrorKind::AddrInUse);
     let (client, server) = pair.connect(address);
-    exchange(&mut pair, client, server);
-}
-
-pub(crate) fn transports_that_join_split_the_connections<N: Network>() {
-    let mut pair = Pair::<N>::new();
-    let address = pair.listen();
-    let (_, same) = join(&mut pair.client, address).expect("it joins");
-    assert_eq!(same, address);
-    let conns: Vec<_> = (0..64)
-        .map(|_| pair.client.connect(address, None).expect("it starts"))
-        .collect();
-    pair.run_until("all are up at both ends", |pair| {
-        let accepted = pair.client.accepted.len() + pair.server.accepted.len();
-        accepted == conns.len() && conns.iter().all(|&conn| pair.client.is_up(conn))
-    });
-    assert!(!pair.client.accepted.is_empty() && !pair.server.accepted.is_empty());
-}
-
-pub(crate) fn a_port_is_free_again_after_its_last_listener<N: Network>() {
-    let mut pair = Pair::<N>::new();
-    let at = pair.network.address(Side::Server);
-    let (first, address) = pair.server.listen(at).expect("it listens");
-    let (second, _) = join(&mut pair.server, address).expect("it joins");
-    let (client, server) = pair.connect(address);
-    pair.server.unlisten(first);
-    assert_eq!(kind(pair.client.listen(address)), ErrorKind::AddrInUse);
-    pair.server.unlisten(second);
-    // What was accepted lives on and is in nobody's way.
-    pair.client.listen(address).expect("it is free");
     exchange(&mut pair, client, server);
 }
 
@@ -133,28 +94,8 @@ pub(crate) fn a_connection_originates_from_the_port_listened_on<N: Network>() {
     pair.run_until("connected", |pair| pair.server.is_up(back));
     assert_eq!(accepted_back.local, from);
     assert_eq!(accepted_back.remote, pair.server.local(back));
-    assert_eq!(kind(pair.server.listen(from)), ErrorKind::AddrInUse);
     exchange(&mut pair, conn, accepted.conn);
     exchange(&mut pair, accepted_back.conn, back);
-}
-
-pub(crate) fn whoever_joins_a_port_originates_from_it_too<N: Network>() {
-    let mut pair = Pair::<N>::new();
-    let (shared, to) = (pair.listen(), pair.listen());
-    join(&mut pair.client, shared).expect("it joins");
-    let (conn, accepted) = connect(&mut pair, shared, to);
-    assert_eq!(accepted.remote, shared);
-    exchange(&mut pair, conn, accepted.conn);
-}
-
-pub(crate) fn a_foreign_port_is_no_origin<N: Network>() {
-    let mut pair = Pair::<N>::new();
-    let (foreign, to) = (pair.listen(), pair.listen());
-    let error = pair.client.connect(to, Some(foreign));
-    let error = error.expect_err("the server listens there, not the client");
-    assert_eq!(error.operation, Operation::Connect);
-    assert_eq!(error.address, Some(to));
-    assert_eq!(error.source.kind(), ErrorKind::AddrInUse);
 }
 
 pub(crate) fn one_port_reaches_many_peers<N: Network>() {
