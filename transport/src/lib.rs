@@ -13,6 +13,7 @@ mod send_queue;
 mod slots;
 mod transport;
 
+pub mod dpdk;
 pub mod middleware;
 pub mod posix;
 pub mod ring;

@@ -7,6 +7,7 @@
 
 #![deny(missing_docs)]
 
+use std::error::Error;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::fs::File;
 use std::io::Write;
@@ -81,8 +82,9 @@ fn open_embedded() -> Result<&'static Calls, LoadError> {
 }
 
 fn open(path: &Path) -> Result<&'static Calls, LoadError> {
+    // Its source is the linker's own text.
     let refused = |error: libloading::Error| LoadError::Library {
-        message: error.to_string(),
+        message: error.source().unwrap_or(&error).to_string(),
     };
     // SAFETY: loading runs the constructors of DPDK's libraries, which register its parts and
     // rely on nothing. Whoever names another file vouches for it.

@@ -371,7 +371,8 @@ static int prepare(const struct frame *frame, uint32_t offloads)
     mbuf->data_len = frame->len;
     mbuf->pkt_len = frame->len;
     mbuf->ol_flags = 0;
-    if (frame->offload == OFFLOAD_NONE)
+    if (frame->offload == OFFLOAD_NONE || frame->ip_len < sizeof(struct rte_ipv4_hdr) ||
+        (uint32_t)ETHER_LEN + frame->ip_len + frame->tcp_len > frame->len)
         return 0;
     mbuf->l2_len = ETHER_LEN;
     mbuf->l3_len = frame->ip_len;

@@ -37,6 +37,11 @@ pub trait Device {
     /// nothing is lost. Also if `len` is more than the MTU (or what can be segmented) allows.
     fn allocate(&mut self, len: usize) -> Option<Self::Frame>;
 
+    /// Whether [`allocate`](Self::allocate) would give a frame of full size now.
+    fn may_transmit(&mut self) -> bool {
+        true
+    }
+
     /// Queues a frame, which [`allocate`](Self::allocate) of this device has made.
     fn transmit(&mut self, frame: Self::Frame);
 

@@ -1,0 +1,181 @@
+//! [`DpdkDevice`]: a queue of a port.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::tcp::{BURST, Device, DeviceCaps, DeviceCounters, ETHERNET_HEADER_LEN};
+use crate::{Cost, Park};
+
+use super::DpdkFrame;
+use super::shim::{Pool, Queue, Wake};
+
+/// One receive and one transmit queue of a port, for the thread that polls it.
+#[derive(Debug)]
+pub struct DpdkDevice {
+    queue: Queue,
+    pools: Arc<(Pool, Option<Pool>)>,
+    caps: DeviceCaps,
+    wake: Option<Wake>,
+    /// Waiting for room in the transmit queue of the port.
+    transmit: Vec<DpdkFrame>,
+    /// Frames of ordinary size, allocated in batches.
+    spare: Vec<DpdkFrame>,
+    /// What came while arming the interrupt.
+    early: Vec<DpdkFrame>,
+    armed: bool,
+    /// Whether somebody was denied a frame, and nobody has got one since.
+    short: bool,
+    cost: Cost,
+    counters: DeviceCounters,
+}
+
+/// Frames that may wait for the port; more are not lent. What a burst takes at most.
+const TRANSMIT_BOUND: usize = 256;
+/// Frames taken from the pool at once.
+const SPARE: usize = 32;
+/// How long to sleep where nothing wakes us: a few times what the wake-up itself takes.
+const NAP: Duration = Duration::from_micros(50);
+
+impl DpdkDevice {
+    pub(super) fn new(
+        queue: Queue,
+        pools: Arc<(Pool, Option<Pool>)>,
+        caps: DeviceCaps,
+        wake: Option<Wake>,
+    ) -> Self {
+        Self {
+            queue,
+            pools,
+            caps,
+            wake,
+            transmit: Vec::with_capacity(TRANSMIT_BOUND),
+            spare: Vec::with_capacity(SPARE),
+            early: Vec::new(),
+            armed: false,
+            short: false,
+            cost: Cost::default(),
+            counters: DeviceCounters::default(),
+        }
+    }
+
+    fn take(&mut self, len: usize) -> Option<DpdkFrame> {
+        let mut frame = if len <= self.caps.mtu + ETHERNET_HEADER_LEN {
+            if self.spare.is_empty() {
+                self.pools.0.allocate(&mut self.spare, SPARE);
+            }
+            self.spare.pop()?
+        } else {
+            // Seldom enough for one at a time; `spare` is only where it passes through.
+            self.pools.1.as_ref()?.allocate(&mut self.spare, 1);
+            self.spare.pop()?
+        };
+        frame.0.set_len(len).then_some(frame)
+    }
+
+    /// The most bytes of a frame to be transmitted.
+    fn most(&self) -> usize {
+        let packet = self.caps.segments_tcp4.unwrap_or(0).max(self.caps.mtu);
+        packet + ETHERNET_HEADER_LEN
+    }
+}
+
+impl Device for DpdkDevice {
+    type Frame = DpdkFrame;
+
+    fn name(&self) -> &'static str {
+        "dpdk"
+    }
+
+    fn caps(&self) -> DeviceCaps {
+        self.caps
+    }
+
+    fn receive(&mut self, _: Instant, frames: &mut Vec<DpdkFrame>) {
+        let room = BURST - self.early.len();
+        frames.append(&mut self.early);
+        self.counters.received += self.queue.receive(frames, room) as u64;
+    }
+
+    fn allocate(&mut self, len: usize) -> Option<DpdkFrame> {
+        if len > self.most() {
+            return None;
+        }
+        let frame = (self.transmit.len() < TRANSMIT_BOUND)
+            .then(|| self.take(len))
+            .flatten();
+        self.short = frame.is_none();
+        self.counters.out_of_memory += u64::from(self.short);
+        frame
+    }
+
+    fn may_transmit(&mut self) -> bool {
+        if self.spare.is_empty() {
+            self.pools.0.allocate(&mut self.spare, SPARE);
+        }
+        self.short = self.spare.is_empty() || self.transmit.len() >= TRANSMIT_BOUND;
+        !self.short
+    }
+
+    fn transmit(&mut self, frame: DpdkFrame) {
+        self.transmit.push(frame);
+    }
+
+    fn flush(&mut self, _: Instant) {
+        if self.transmit.is_empty() {
+            return;
+        }
+        let sent = self.queue.transmit(&mut self.transmit) as u64;
+        self.counters.transmitted += sent;
+        self.cost.doorbells += u64::from(sent > 0);
+    }
+
+    fn park(&mut self) -> Park<'_> {
+        // Neither room in a queue nor memory wakes anybody.
+        let (Some(wake), true, false) = (self.wake, self.transmit.is_empty(), self.short) else {
+            return Park::Nap(NAP);
+        };
+        if wake == Wake::Event {
+            self.queue.arm();
+            self.armed = true;
+            self.counters.received += self.queue.receive(&mut self.early, BURST) as u64;
+            if !self.early.is_empty() {
+                return Park::Busy;
+            }
+        }
+        self.queue.descriptor().map_or(Park::Nap(NAP), Park::Fd)
+    }
+
+    fn unpark(&mut self) {
+        if self.armed {
+            self.armed = false;
+            self.queue.disarm();
+            self.cost.system_calls += 1;
+        }
+    }
+
+    fn is_link_up(&mut self) -> bool {
+        self.queue.is_link_up()
+    }
+
+    fn cost(&self) -> Cost {
+        self.cost
+    }
+
+    /// Frames are those of this queue, everything that went wrong is the port's and told by its
+    /// first queue only, so that the sum over the queues of a port is right.
+    fn counters(&mut self) -> DeviceCounters {
+        let refused = self.queue.refused();
+        let mut counters = self.counters;
+        counters.receive_errors = refused.received;
+        counters.transmit_errors = refused.transmitted;
+        counters.transmitted -= refused.transmitted;
+        if self.queue.index() == 0 {
+            let stats = self.queue.stats();
+            counters.missed = stats.missed;
+            counters.receive_errors += stats.rx_errors;
+            counters.transmit_errors += stats.tx_errors;
+            counters.out_of_memory += stats.rx_no_memory;
+        }
+        counters
+    }
+}

@@ -1,0 +1,184 @@
+//! [`PortConfig`], and how a port is opened with it.
+
+use std::io;
+use std::sync::Arc;
+
+use msgr_dpdk_sys::{Info, RX_CHECKSUM, TX_CHECKSUM, TX_TSO4};
+
+use crate::tcp::{DeviceCaps, ETHERNET_HEADER_LEN, Mac};
+
+use super::DpdkError;
+use super::device::DpdkDevice;
+use super::shim::{Pool, PoolShape, Port, Setup, Wake};
+
+/// What an operator decides about a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortConfig {
+    /// The most bytes of an IP packet, 576 to 65,389.
+    pub mtu: usize,
+    /// Receive queues, and as many transmit queues, 1 to 64. With several the port spreads what it
+    /// receives by a hash of addresses and ports, if it can.
+    pub queues: u16,
+    /// Frames of memory for each queue, 2,047 to 1,048,575. A power of two less one wastes the
+    /// least.
+    pub frames: u32,
+    /// Whether the port is to do checksums and segmentation where it can.
+    pub offload: bool,
+}
+
+impl Default for PortConfig {
+    /// An MTU of 1500, one queue with 4,095 frames, offload.
+    fn default() -> Self {
+        Self {
+            mtu: 1500,
+            queues: 1,
+            frames: 4095,
+            offload: true,
+        }
+    }
+}
+
+/// Frames of a receive and of a transmit queue, if the port allows so many.
+const DESCRIPTORS: u16 = 512;
+/// Less must not be possible: both queues full, a burst on either side of us, and caches.
+const LEAST_FRAMES: usize = 2047;
+/// Header, one VLAN tag.
+const OVERHEAD: usize = ETHERNET_HEADER_LEN + 4;
+/// A length of DPDK's has 16 bits, and 128 bytes stay free in front.
+const MOST_ROOM: usize = 65_535 - 128;
+/// The most bytes of an IPv4 packet that is cut into segments.
+const MOST_SEGMENTED: usize = 60_000;
+/// Frames of that size.
+const SEGMENTED_FRAMES: u32 = 255;
+
+impl PortConfig {
+    pub(super) fn check(&self, device: &str) -> Result<(), DpdkError> {
+        check(device, "mtu", self.mtu, 576, MOST_ROOM - OVERHEAD)?;
+        check(device, "queues", self.queues.into(), 1, 64)?;
+        check(
+            device,
+            "frames",
+            self.frames as usize,
+            LEAST_FRAMES,
+            (1 << 20) - 1,
+        )
+    }
+}
+
+fn check(
+    device: &str,
+    setting: &'static str,
+    value: usize,
+    least: usize,
+    most: usize,
+) -> Result<(), DpdkError> {
+    if (least..=most).contains(&value) {
+        Ok(())
+    } else {
+        Err(DpdkError::Setting {
+            device: device.into(),
+            setting,
+            value,
+            least,
+            most,
+        })
+    }
+}
+
+/// Opens `port`, with a configuration that has been checked.
+pub(super) fn open(
+    port: Port,
+    device: &str,
+    config: &PortConfig,
+) -> Result<Vec<DpdkDevice>, DpdkError> {
+    let failed = |(source, log): (io::Error, _)| DpdkError::Device {
+        device: device.into(),
+        source,
+        log,
+    };
+    let (id, info) = (port.id(), port.info().map_err(failed)?);
+    let driver = driver(&info);
+    let most = info.max_rx_queues.min(info.max_tx_queues).into();
+    check(device, "queues", config.queues.into(), 1, most)?;
+    let mut mtu = config.mtu;
+    // This one takes whatever the kernel's interface does, but says that it takes 1500.
+    if driver == "net_af_packet" {
+        mtu = mtu.min(info.max_mtu.into());
+    }
+    check(device, "mtu", mtu, 0, info.max_mtu.into())?;
+
+    let mut offloads = if config.offload { info.offloads } else { 0 };
+    if offloads & TX_CHECKSUM == 0 {
+        offloads &= RX_CHECKSUM;
+    }
+    let queues = u32::from(config.queues);
+    let frame = config.mtu + OVERHEAD;
+    let room = match driver.as_str() {
+        // Its own frames, which the kernel wants to be a power of two, must fit.
+        "net_af_packet" => frame.next_power_of_two(),
+        _ => frame.next_multiple_of(64),
+    };
+    let room = room.clamp(2048, MOST_ROOM) as u16;
+    let pool = port
+        .pool(PoolShape {
+            frames: config.frames * queues,
+            room,
+        })
+        .map_err(failed)?;
+    let large = (offloads & TX_TSO4 != 0)
+        .then(|| {
+            port.pool(PoolShape {
+                frames: SEGMENTED_FRAMES * queues,
+                room: (MOST_SEGMENTED + OVERHEAD) as u16,
+            })
+        })
+        .transpose()
+        .map_err(failed)?;
+    let setup = Setup {
+        queues: config.queues,
+        descriptors: DESCRIPTORS,
+        mtu: mtu as u16,
+        offloads,
+        // Its descriptors come and go with the peer, on another thread.
+        interrupts: driver != "net_vhost",
+    };
+    let queues = port.open(&pool, &setup).map_err(failed)?;
+    let caps = DeviceCaps {
+        mac: mac(&info, id),
+        mtu: if driver == "net_tap" && large.is_some() {
+            // It takes the headers twice when it compares segments with the MTU of the interface.
+            config.mtu.min(1486)
+        } else {
+            config.mtu
+        },
+        verifies_checksums: offloads & RX_CHECKSUM != 0,
+        computes_checksums: offloads & TX_CHECKSUM != 0,
+        segments_tcp4: large.as_ref().map(|_| MOST_SEGMENTED),
+    };
+    let pools: Arc<(Pool, Option<Pool>)> = Arc::new((pool, large));
+    Ok(queues
+        .into_iter()
+        .map(|queue| {
+            let wake = queue.wake().filter(|wake| match wake {
+                Wake::Event => true,
+                Wake::Level => driver == "net_tap",
+            });
+            DpdkDevice::new(queue, Arc::clone(&pools), caps, wake)
+        })
+        .collect())
+}
+
+/// The port's hardware address. `net_ring` has none: such ports get one that is unique in this
+/// process, which is as far as they reach (locally administered, IEEE 802, clause 8.4).
+fn mac(info: &Info, id: u16) -> Mac {
+    let [high, low] = id.to_be_bytes();
+    match info.mac {
+        [0, 0, 0, 0, 0, 0] => [2, b'm', b's', b'g', high, low],
+        mac => mac,
+    }
+}
+
+fn driver(info: &Info) -> String {
+    let name = info.driver.split(|&byte| byte == 0).next();
+    String::from_utf8_lossy(name.unwrap_or_default()).into_owned()
+}
