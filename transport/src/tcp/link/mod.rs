@@ -178,6 +178,11 @@ impl<P> Link<P> {
         });
     }
 
+    /// Whether packets wait for a neighbour.
+    pub fn is_waited_for(&self) -> bool {
+        self.neighbours.is_waited_for()
+    }
+
     /// When [`poll`](Self::poll) must be called next.
     pub fn next_timeout(&self) -> Option<Instant> {
         self.neighbours.next_timeout()

@@ -235,6 +235,11 @@ impl<P> Neighbours<P> {
         }
     }
 
+    /// Whether packets wait for any of them.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.waiting > 0
+    }
+
     /// When [`poll`](Self::poll) has something to do.
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         self.deadlines.first().map(|&(due, _)| due)

@@ -1,0 +1,240 @@
+//! [`Flow`]: one TCP connection. Its smoltcp socket, alone in a set of its own so that nobody else's
+//! packets and timers cost it anything, and what waits on either side of that.
+
+#![allow(unsafe_code)]
+
+use bytes::{Bytes, BytesMut};
+use smoltcp::iface::{SocketHandle, SocketSet};
+use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
+
+use super::config::{Clock, TcpConfig};
+use super::segment::Ends;
+use super::wheel::Tick;
+use super::windows::Window;
+use crate::send_queue::SendQueue;
+use crate::{CloseReason, Cost, ListenerId};
+
+/// The most bytes that one connection hands up at a time.
+const MOST_READ: usize = 256 << 10;
+
+#[allow(clippy::struct_excessive_bools)] // Independent conditions, each read where it matters.
+pub(super) struct Flow {
+    /// Dropped before its memory, the window.
+    pub(super) sockets: SocketSet<'static>,
+    window: Window,
+    handle: SocketHandle,
+    pub(super) ends: Ends,
+    pub(super) phase: Phase,
+    /// Accepted by `send`, not yet by the socket.
+    pub(super) queue: SendQueue,
+    /// The peer's next bytes go here, if the protocol has said so.
+    placed: Option<BytesMut>,
+    /// Whether the caller wants data.
+    pub(super) receiving: bool,
+    /// Whether the next flush is for this connection.
+    pub(super) touched: bool,
+    /// Whether it is listed as one to be served.
+    pub(super) listed: bool,
+    /// Whether the peer has reset it.
+    pub(super) was_reset: bool,
+    /// Why there is no way to the peer, if that is known already.
+    pub(super) hopeless: Option<CloseReason>,
+    /// When the wheel brings it up next.
+    pub(super) armed: Option<Tick>,
+    /// Whether anything has gone through since it was brought up last.
+    pub(super) active: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Connecting,
+    /// A peer has asked this listener for it.
+    Accepting(ListenerId),
+    Open,
+    /// The caller has left; what it queued is still going out.
+    Draining,
+    /// All is out, with the end behind it; the peer's end is due, or the time after it.
+    Shut,
+    /// The peer has all, and our end, and has not ended yet.
+    HalfClosed,
+}
+
+impl Flow {
+    /// A connection whose window has room for twice that of `config`.
+    pub(super) fn new(
+        ends: Ends,
+        phase: Phase,
+        mut window: Window,
+        config: &TcpConfig,
+        clock: &Clock,
+    ) -> Self {
+        // SAFETY: the socket is dropped in `into_window`, or else before the window (the order of
+        // the fields), and nobody else asks for the memory.
+        let memory = unsafe { window.memory() };
+        let (incoming, rest) = memory.split_at_mut(config.window);
+        let outgoing = &mut rest[..config.window];
+        let mut socket = Socket::new(SocketBuffer::new(incoming), SocketBuffer::new(outgoing));
+        // Messages are batched by flushes; what is flushed is to leave.
+        socket.set_nagle_enabled(false);
+        socket.set_congestion_control(CongestionControl::Cubic);
+        socket.set_ack_delay(Some(clock.scaled(config.ack_delay)));
+        socket.set_keep_alive(Some(clock.scaled(config.keep_alive)));
+        socket.set_timeout(Some(clock.scaled(config.timeout)));
+        let mut sockets = SocketSet::new(Vec::with_capacity(1));
+        let handle = sockets.add(socket);
+        Self {
+            sockets,
+            window,
+            handle,
+            ends,
+            phase,
+            queue: SendQueue::default(),
+            placed: None,
+            receiving: true,
+            touched: false,
+            listed: false,
+            was_reset: false,
+            hopeless: None,
+            armed: None,
+            active: true,
+        }
+    }
+
+    /// Notes that the wheel has brought it up. A connection that nothing has gone through since the
+    /// last time lets go of the memory of its window.
+    pub(super) fn brought_up(&mut self) {
+        self.armed = None;
+        let socket = self.socket();
+        let is_empty = socket.send_queue() == 0 && socket.recv_queue() == 0;
+        if !std::mem::take(&mut self.active) && is_empty {
+            self.window.release();
+        }
+    }
+
+    /// Takes back the window of a connection that is over.
+    pub(super) fn into_window(self) -> Window {
+        drop(self.sockets);
+        self.window
+    }
+
+    /// Whether the caller still has it.
+    pub(super) fn is_owned(&self) -> bool {
+        matches!(self.phase, Phase::Connecting | Phase::Open)
+    }
+
+    pub(super) fn socket(&mut self) -> &mut Socket<'static> {
+        self.sockets.get_mut(self.handle)
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.sockets.get::<Socket<'_>>(self.handle).state()
+    }
+
+    /// Moves what was flushed into the socket, as far as there is room.
+    pub(super) fn fill(&mut self, cost: &mut Cost) {
+        if self.touched {
+            return;
+        }
+        let Self {
+            sockets,
+            handle,
+            queue,
+            ..
+        } = self;
+        let socket: &mut Socket<'_> = sockets.get_mut(*handle);
+        while !queue.is_empty() && socket.can_send() {
+            self.active = true;
+            let mut taken = 0;
+            for segment in queue.segments() {
+                let sent = socket.send_slice(segment).unwrap_or(0);
+                taken += sent;
+                if sent < segment.len() {
+                    break;
+                }
+            }
+            if taken == 0 {
+                return;
+            }
+            cost.bytes_copied += taken as u64;
+            queue.advance(taken);
+        }
+    }
+
+    /// What has arrived, out of the socket: into the placed buffer or else into `block`, which has
+    /// room for something.
+    pub(super) fn receive(&mut self, block: &mut BytesMut, cost: &mut Cost) -> Option<Bytes> {
+        if !self.receiving {
+            return None;
+        }
+        let placed = self.placed.is_some();
+        let mut into = self.placed.take().unwrap_or_else(|| std::mem::take(block));
+        let before = into.len();
+        let room = into.capacity() - before;
+        let mut wanted = if placed { room } else { room.min(MOST_READ) };
+        let socket = self.socket();
+        while wanted > 0 && socket.can_recv() {
+            let taken = socket.recv(|bytes| {
+                let len = bytes.len().min(wanted);
+                into.extend_from_slice(&bytes[..len]);
+                (len, len)
+            });
+            wanted -= taken.unwrap_or(wanted);
+        }
+        let received = into.len() - before;
+        cost.bytes_copied += received as u64;
+        if placed {
+            if into.len() < into.capacity() {
+                self.placed = Some(into);
+                return None;
+            }
+            return Some(into.freeze());
+        }
+        let bytes = into.split().freeze();
+        *block = into;
+        (!bytes.is_empty()).then_some(bytes)
+    }
+
+    /// Throws away what has arrived.
+    pub(super) fn discard(&mut self) {
+        let socket = self.socket();
+        while socket.can_recv() {
+            let _ = socket.recv(|bytes| (bytes.len(), ()));
+        }
+    }
+
+    /// Whether nothing more will arrive, and everything was handed up.
+    pub(super) fn is_at_end(&mut self) -> bool {
+        let socket = self.socket();
+        !socket.may_recv() && socket.recv_queue() == 0
+    }
+
+    /// Why an open connection is over.
+    pub(super) fn reason(&self) -> CloseReason {
+        match (self.state(), self.was_reset) {
+            (State::Closed, true) => CloseReason::Reset,
+            (State::Closed, false) => CloseReason::TimedOut,
+            _ => CloseReason::PeerClosed,
+        }
+    }
+
+    /// Accepts `buffer` as the place of the next bytes, unless there is one already.
+    pub(super) fn place(&mut self, mut buffer: BytesMut) -> Result<(), BytesMut> {
+        if self.phase != Phase::Open || self.placed.is_some() || buffer.len() == buffer.capacity() {
+            return Err(buffer);
+        }
+        if !buffer.is_empty() {
+            buffer = buffer.split_off(buffer.len());
+        }
+        self.placed = Some(buffer);
+        Ok(())
+    }
+
+    /// From now on only what is queued goes out; whatever comes in is thrown away.
+    pub(super) fn drain(&mut self) {
+        self.phase = Phase::Draining;
+        self.touched = false;
+        self.placed = None;
+        self.receiving = true;
+        self.queue.forget_room();
+    }
+}

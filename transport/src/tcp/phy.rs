@@ -1,0 +1,198 @@
+//! [`Phy`]: what smoltcp takes for its device. Brings one packet in at a time, to the connection
+//! that it is for, and puts Ethernet headers on what goes out.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Instant;
+
+use smoltcp::phy::{Checksum, DeviceCapabilities, Medium, RxToken, TxToken};
+
+use super::link::{
+    ControlFrame, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Input, Link, Resolved, write_ethernet_header,
+};
+use super::segment::{self, Segment};
+use super::{Device, DeviceCaps, ETHERNET_HEADER_LEN, Frame, Mac, Offload};
+
+pub(super) struct Phy<D: Device> {
+    pub(super) device: D,
+    pub(super) link: Link<D::Frame>,
+    pub(super) caps: DeviceCaps,
+    pub(super) now: Instant,
+    /// The packet that the next call is about, and where in its frame it is.
+    incoming: Option<(D::Frame, Range<usize>)>,
+    /// Packets to ourselves.
+    pub(super) looped: VecDeque<D::Frame>,
+    /// Whether something could not be transmitted for want of room.
+    pub(super) exhausted: bool,
+    /// Whether something had nowhere to go.
+    pub(super) unreachable: bool,
+    /// Where a packet is made for which there is no frame.
+    scratch: Vec<u8>,
+    /// What the link layer has to say, on its way out.
+    control: Vec<ControlFrame>,
+}
+
+impl<D: Device> Phy<D> {
+    pub(super) fn new(device: D, link: Link<D::Frame>, now: Instant) -> Self {
+        Self {
+            caps: device.caps(),
+            device,
+            link,
+            now,
+            incoming: None,
+            looped: VecDeque::new(),
+            exhausted: false,
+            unreachable: false,
+            scratch: Vec::new(),
+            control: Vec::new(),
+        }
+    }
+
+    /// Tells the neighbours who we are.
+    pub(super) fn announce(&mut self) {
+        self.link.announce(&mut self.control);
+        self.output_control();
+    }
+
+    /// What a frame is. The link layer keeps what is for it.
+    pub(super) fn input(&mut self, frame: &[u8]) -> Input {
+        let input = self.link.input(frame, self.now, &mut self.control);
+        if input == Input::Handled {
+            while let Some((mac, frame)) = self.link.take_resolved() {
+                self.output_to(mac, frame);
+            }
+        }
+        self.output_control();
+        input
+    }
+
+    /// Asks for neighbours that packets wait for, or may soon.
+    pub(super) fn keep_neighbours(&mut self) {
+        self.link.poll(self.now, &mut self.control);
+        self.output_control();
+    }
+
+    fn output_control(&mut self) {
+        for control in self.control.drain(..) {
+            // Who gets no answer asks again.
+            if let Some(mut frame) = self.device.allocate(control.len()) {
+                frame.copy_from_slice(&control);
+                self.device.transmit(frame);
+            }
+        }
+    }
+
+    /// Has the next call to smoltcp find this packet.
+    pub(super) fn bring(&mut self, frame: D::Frame, packet: Range<usize>) {
+        self.incoming = Some((frame, packet));
+    }
+
+    /// Sends a frame, complete but for its Ethernet header, on its way.
+    fn output(&mut self, mut frame: D::Frame) {
+        let packet = &mut frame[ETHERNET_HEADER_LEN..];
+        let Some(destination) = segment::destination(packet) else {
+            return;
+        };
+        if self.link.is_own(destination) {
+            self.looped.push_back(frame);
+            return;
+        }
+        if self.caps.computes_checksums
+            && let Some(segment) = Segment::peek(packet)
+        {
+            let offload = Offload {
+                ip_header_len: segment.ip_header_len,
+                is_ipv6: destination.is_ipv6(),
+                tcp_header_len: segment.tcp_header_len,
+                segment: None,
+            };
+            segment.write_pseudo_header_sum(packet);
+            frame.offload(offload);
+        }
+        let Some(hop) = self.link.next_hop(destination) else {
+            self.unreachable = true;
+            return;
+        };
+        match self.link.resolve(hop, self.now) {
+            Resolved::Mac(mac) => self.output_to(mac, frame),
+            Resolved::Pending => self.link.enqueue(hop, frame),
+            Resolved::Unreachable => self.unreachable = true,
+        }
+    }
+
+    fn output_to(&mut self, mac: Mac, mut frame: D::Frame) {
+        let ethertype = match frame[ETHERNET_HEADER_LEN] >> 4 {
+            6 => ETHERTYPE_IPV6,
+            _ => ETHERTYPE_IPV4,
+        };
+        write_ethernet_header(&mut frame, mac, self.caps.mac, ethertype);
+        self.device.transmit(frame);
+    }
+}
+
+impl<D: Device> smoltcp::phy::Device for Phy<D> {
+    type RxToken<'a>
+        = Incoming<D::Frame>
+    where
+        Self: 'a;
+    type TxToken<'a>
+        = Outgoing<'a, D>
+    where
+        Self: 'a;
+
+    fn receive(
+        &mut self,
+        _: smoltcp::time::Instant,
+    ) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
+        let (frame, packet) = self.incoming.take()?;
+        Some((Incoming { frame, packet }, Outgoing { phy: self }))
+    }
+
+    fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<Self::TxToken<'_>> {
+        if !self.device.may_transmit() {
+            self.exhausted = true;
+            return None;
+        }
+        Some(Outgoing { phy: self })
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut caps = DeviceCapabilities::default();
+        caps.medium = Medium::Ip;
+        caps.max_transmission_unit = self.caps.mtu;
+        if self.caps.computes_checksums {
+            caps.checksum.tcp = Checksum::Rx;
+        }
+        caps
+    }
+}
+
+/// A packet that has arrived.
+pub(super) struct Incoming<F> {
+    frame: F,
+    packet: Range<usize>,
+}
+
+impl<F: Frame> RxToken for Incoming<F> {
+    fn consume<R, G: FnOnce(&[u8]) -> R>(self, read: G) -> R {
+        read(&self.frame[self.packet])
+    }
+}
+
+/// A packet that is to go out.
+pub(super) struct Outgoing<'a, D: Device> {
+    phy: &'a mut Phy<D>,
+}
+
+impl<D: Device> TxToken for Outgoing<'_, D> {
+    fn consume<R, G: FnOnce(&mut [u8]) -> R>(self, len: usize, write: G) -> R {
+        let Some(mut frame) = self.phy.device.allocate(ETHERNET_HEADER_LEN + len) else {
+            // Lost, as on a wire: an answer to a packet, for which nobody has made sure of room.
+            self.phy.scratch.resize(len, 0);
+            return write(&mut self.phy.scratch);
+        };
+        let result = write(&mut frame[ETHERNET_HEADER_LEN..]);
+        self.phy.output(frame);
+        result
+    }
+}
