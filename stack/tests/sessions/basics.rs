@@ -7,7 +7,7 @@ use msgr::transport::sim::{Crash, Fault, Latency, Side, SimConfig};
 
 use super::ledger::Seen;
 use super::world::{Spec, World};
-use super::{both_networks, quick};
+use super::{all_networks, quick};
 
 const SERVER: i64 = 1;
 const CLIENT: i64 = 2;
@@ -46,7 +46,7 @@ fn open(world: &mut World) {
     });
 }
 
-both_networks! {
+all_networks! {
     /// `SimpleTest`: a round trip, an end by `mark_down`, a server that comes back, one that does
     /// not, and ourselves.
     fn simple(world: &mut World) {
@@ -127,7 +127,7 @@ fn a_server_with_several_addresses() {
     assert!(connection.peer().unwrap().socket.is_ipv6());
 }
 
-both_networks! {
+all_networks! {
     /// `FeatureTest`: a feature that is required and missing, and then is not.
     fn feature(world: &mut World) {
         let wants = |settings: &mut msgr::Settings| {
@@ -150,7 +150,7 @@ both_networks! {
     }
 }
 
-both_networks! {
+all_networks! {
     /// `AuthTest`: who comes without proving who it is is denied where that is required, in whatever
     /// direction, and allowed where it is not.
     fn auth(world: &mut World) {
@@ -208,7 +208,7 @@ fn idle_timeout() {
     }
 }
 
-both_networks! {
+all_networks! {
     /// `StatefulTest`: who forgets, by being restarted or by marking down, makes the other end tell a
     /// remote reset, drop its queue and go on in order.
     fn stateful(world: &mut World) {
@@ -242,7 +242,7 @@ both_networks! {
     }
 }
 
-both_networks! {
+all_networks! {
     /// `StatelessTest`: a reset is told on the other side of a `mark_down`, from either end.
     fn stateless(world: &mut World) {
         for policies in [LOSSY, REGISTERED] {
@@ -266,7 +266,7 @@ both_networks! {
     }
 }
 
-both_networks! {
+all_networks! {
     /// `AnonTest`: anonymous connections are objects of their own and shared with nobody.
     fn anonymous(world: &mut World) {
         start(world, LOSSY);
@@ -285,7 +285,7 @@ both_networks! {
     }
 }
 
-both_networks! {
+all_networks! {
     /// `MessageTest`: large fronts and data, compared byte by byte by the ledger.
     fn large_messages(world: &mut World) {
         for policies in ALL {
@@ -301,7 +301,7 @@ both_networks! {
     }
 }
 
-both_networks! {
+all_networks! {
     /// `ShutdownLossless` and `ShutdownLossy`: an end in good order delivers everything that was sent
     /// before, and tells so.
     fn shutdown_delivers_everything(world: &mut World) {
@@ -400,7 +400,7 @@ fn preemptive_shutdown() {
     }
 }
 
-both_networks! {
+all_networks! {
     /// Crimson's echo: requests come back in order, while other requests are under way.
     fn echo(world: &mut World) {
         for policies in ALL {

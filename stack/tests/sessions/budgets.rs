@@ -7,7 +7,7 @@ use msgr::Settings;
 use msgr::protocol::{EntityType, Policy, Timestamp};
 use msgr::transport::sim::SimConfig;
 
-use super::both_networks;
+use super::all_networks;
 use super::ledger::Seen;
 use super::world::{Spec, World};
 
@@ -48,7 +48,7 @@ fn let_go(world: &World, count: usize) {
     drop(dropped);
 }
 
-both_networks! {
+all_networks! {
     /// No more is received than fits, and the rest when the application lets go.
     fn reading_stops_and_goes_on(world: &mut World) {
         type Set = fn(&mut Settings);

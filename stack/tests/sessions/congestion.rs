@@ -7,7 +7,7 @@ use msgr::transport::middleware::Injection;
 use msgr::transport::sim::{Latency, SimConfig};
 use msgr::{SendError, SendRefusal};
 
-use super::both_networks;
+use super::all_networks;
 use super::world::{Spec, World};
 
 const SERVER: i64 = 1;
@@ -134,7 +134,7 @@ fn what_is_queued_drains() {
     assert_eq!((totals.resets, totals.remote_resets), (0, 0));
 }
 
-both_networks! {
+all_networks! {
     /// Who sends one way only: a backlog is full, and takes messages again when it has drained. None
     /// that was taken is lost, also while there is no stream.
     fn a_backlog_fills_and_empties(world: &mut World) {

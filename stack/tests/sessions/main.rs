@@ -76,8 +76,8 @@ fn quick() -> SimConfig {
     }
 }
 
-/// A scenario that is a test on the simulator and another one on real sockets.
-macro_rules! both_networks {
+/// A scenario that is a test on the simulator, another one on userspace TCP and one on real sockets.
+macro_rules! all_networks {
     ($(#[$doc:meta])* fn $name:ident($world:ident: &mut World) $body:block) => {
         mod $name {
             use super::*;
@@ -93,10 +93,15 @@ macro_rules! both_networks {
             }
 
             #[test]
+            fn on_userspace_tcp() {
+                scenario(&mut World::userspace_tcp(1, msgr::transport::tcp::wire::WireConfig::default()));
+            }
+
+            #[test]
             fn on_sockets() {
                 scenario(&mut World::loopback(1));
             }
         }
     };
 }
-use both_networks;
+use all_networks;

@@ -7,7 +7,7 @@ use msgr::transport::sim::{Fault, Plan, Side};
 
 use super::ledger::Seen;
 use super::world::{Spec, World};
-use super::{both_networks, quick};
+use super::{all_networks, quick};
 
 const PEERS: [Policy; 2] = [Policy::LOSSLESS_PEER, Policy::LOSSLESS_PEER_REUSE];
 /// Longer than a handshake, in bytes either way.
@@ -45,7 +45,7 @@ fn assert_one_session(world: &mut World) {
     }
 }
 
-both_networks! {
+all_networks! {
     /// `ConnectionRaceTest`.
     fn connection_race(world: &mut World) {
         for policy in PEERS {
@@ -114,7 +114,7 @@ fn a_stream_that_takes_over_brings_its_handshake() {
     }
 }
 
-both_networks! {
+all_networks! {
     /// `ReconnectRaceTest`: both ends lose the connection and come back at once, with equal counts.
     fn reconnect_race(world: &mut World) {
         for policy in PEERS {

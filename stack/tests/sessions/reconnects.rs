@@ -5,7 +5,7 @@ use msgr::transport::sim::{Fault, Side};
 
 use super::ledger::Seen;
 use super::world::{Spec, World};
-use super::{both_networks, quick};
+use super::{all_networks, quick};
 
 /// Who accepts and who connects.
 const PAIRS: [(Policy, Policy); 3] = [
@@ -109,7 +109,7 @@ fn a_second_stream_cut_after_any_byte_costs_no_message() {
     }
 }
 
-both_networks! {
+all_networks! {
     /// `ReconnectTest`: the stream is dropped on both sides in turn, the session stays.
     fn reconnect(world: &mut World) {
         for policies in PAIRS {
@@ -133,7 +133,7 @@ both_networks! {
     }
 }
 
-both_networks! {
+all_networks! {
     /// `ClientStandbyTest`: a server with messages for a client that has gone keeps them; the client
     /// comes back and gets them.
     fn a_server_keeps_what_it_has_for_a_client_that_is_away(world: &mut World) {

@@ -11,12 +11,16 @@ use msgr::transport::Transport;
 use msgr::transport::middleware::{FaultInjector, Injection};
 use msgr::transport::posix::Posix;
 use msgr::transport::sim::{Crash, SimConfig, SimNetwork};
+use msgr::transport::tcp::wire::{Wire, WireConfig};
+use msgr::transport::tcp::{Tcp, TcpConfig};
 use msgr::{Connection, ConnectionDump, Messenger, Reactor, Settings, Totals};
 
 use super::ledger::{Ledger, Seen, Witness};
 
 pub(crate) enum Net {
     Sim(SimNetwork),
+    /// Userspace TCP on an in-process wire, in virtual time.
+    Wire(Wire),
     /// The kernel's, in real time.
     Loopback,
 }
@@ -96,6 +100,10 @@ impl World {
         Self::new(Net::Loopback, seed)
     }
 
+    pub(crate) fn userspace_tcp(seed: u64, config: WireConfig) -> Self {
+        Self::new(Net::Wire(Wire::new(config)), seed)
+    }
+
     fn new(net: Net, seed: u64) -> Self {
         Self {
             net,
@@ -109,7 +117,7 @@ impl World {
     pub(crate) fn network(&self) -> &SimNetwork {
         match &self.net {
             Net::Sim(network) => network,
-            Net::Loopback => panic!("this is not a simulation"),
+            Net::Wire(_) | Net::Loopback => panic!("this is not a simulation"),
         }
     }
 
@@ -120,7 +128,7 @@ impl World {
         let at = SocketAddr::new(self.ip(number), 6800);
         let nonce = number as u32;
         let addr = spec.bound.then(|| match self.net {
-            Net::Sim(_) => EntityAddr::msgr2(at, nonce),
+            Net::Sim(_) | Net::Wire(_) => EntityAddr::msgr2(at, nonce),
             Net::Loopback => EntityAddr::msgr2(SocketAddr::new(at.ip(), 0), nonce),
         });
         self.nodes.push(None);
@@ -130,7 +138,7 @@ impl World {
 
     pub(crate) fn ip(&self, number: i64) -> IpAddr {
         match self.net {
-            Net::Sim(_) => [10, 0, 0, number as u8].into(),
+            Net::Sim(_) | Net::Wire(_) => [10, 0, 0, number as u8].into(),
             Net::Loopback => [127, 0, 0, 1].into(),
         }
     }
@@ -144,6 +152,11 @@ impl World {
         (spec.configure)(&mut settings);
         let inner: Box<dyn Transport> = match &self.net {
             Net::Sim(network) => Box::new(network.node(self.ip(number))),
+            Net::Wire(wire) => {
+                let mut config = TcpConfig::new(self.ip(number), 24);
+                config.seed = settings.seed;
+                Box::new(Tcp::new(wire.port(), config, self.now).unwrap())
+            }
             Net::Loopback => Box::new(Posix::new().unwrap()),
         };
         let injector = FaultInjector::new(inner, spec.injection, settings.seed);
@@ -291,7 +304,7 @@ impl World {
     #[track_caller]
     pub(crate) fn wait_for(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
         let patience = match self.net {
-            Net::Sim(_) => 100 * PATIENCE,
+            Net::Sim(_) | Net::Wire(_) => 100 * PATIENCE,
             Net::Loopback => PATIENCE,
         };
         if !self.run_until(patience, done) {
@@ -311,11 +324,15 @@ impl World {
                 return true;
             }
             match &self.net {
-                Net::Sim(_) if busy => {}
-                Net::Sim(network) => {
+                Net::Sim(_) | Net::Wire(_) if busy => {}
+                Net::Sim(_) | Net::Wire(_) => {
                     let nodes = self.nodes.iter().flatten();
                     let due = nodes.filter_map(|node| node.reactor.borrow().next_timeout());
-                    match due.chain(network.next_event_time()).min() {
+                    let event = match &self.net {
+                        Net::Sim(network) => network.next_event_time(),
+                        _ => None,
+                    };
+                    match due.chain(event).min() {
                         Some(next) if next <= end => self.now = next.max(self.now),
                         _ => {
                             self.now = end;
