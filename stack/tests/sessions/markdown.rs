@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use msgr::protocol::Policy;
+use msgr::transport::tcp::wire::WireConfig;
 
 use super::chance::Chance;
 use super::world::{Spec, World};
@@ -96,6 +97,14 @@ fn simulated() {
         for seed in 0..2 {
             storm(&mut World::simulated(seed, super::quick()), policies, 100);
         }
+    }
+}
+
+#[test]
+fn on_userspace_tcp() {
+    for policies in POLICIES {
+        let world = &mut World::userspace_tcp(1, WireConfig::default());
+        storm(world, policies, 100);
     }
 }
 

@@ -7,6 +7,7 @@ use msgr::Totals;
 use msgr::protocol::Policy;
 use msgr::transport::middleware::Injection;
 use msgr::transport::sim::{Latency, SimConfig};
+use msgr::transport::tcp::wire::{WireConfig, WireFaults};
 
 use super::ledger::Seen;
 use super::workload::{Shape, Workload};
@@ -80,6 +81,24 @@ fn delays(slow: Duration) -> SimConfig {
     }
 }
 
+/// Userspace TCP on a wire on which one frame in fifty comes to grief.
+fn lossy_wire() -> World {
+    let faults = WireFaults {
+        loss: 0.01,
+        duplicate: 0.005,
+        reorder: 0.005,
+        corrupt: 0.001,
+        ..WireFaults::default()
+    };
+    let config = WireConfig {
+        latency: Duration::from_micros(50),
+        faults,
+        seed: 1,
+        ..WireConfig::default()
+    };
+    World::userspace_tcp(1, config)
+}
+
 const INTERNAL_DELAY: Duration = Duration::from_millis(100);
 
 /// Time for what is delayed to arrive.
@@ -145,6 +164,16 @@ fn stress_on_sockets() {
     assert_replayed(&live(World::loopback(1), shape, 1000));
 }
 
+/// `SyntheticStressTest`, with connections that break, and frames that do not arrive.
+#[test]
+fn stress_on_userspace_tcp() {
+    let shape = Shape {
+        injection: failures(100),
+        ..few(stress(STATEFUL))
+    };
+    assert_replayed(&live(lossy_wire(), shape, 1000));
+}
+
 /// `SyntheticStressTest1`.
 #[test]
 fn stress_peers_simulated() {
@@ -170,6 +199,16 @@ fn stress_peers_on_sockets() {
     assert_replayed(&live(World::loopback(1), shape, 1000));
 }
 
+/// `SyntheticStressTest1`, with connections that break, and frames that do not arrive.
+#[test]
+fn stress_peers_on_userspace_tcp() {
+    let shape = Shape {
+        injection: failures(100),
+        ..few(stress(PEERS_REUSE))
+    };
+    assert_replayed(&live(lossy_wire(), shape, 1000));
+}
+
 /// `SyntheticInjectTest`.
 #[test]
 fn inject_simulated() {
@@ -187,6 +226,15 @@ fn inject_simulated() {
 #[test]
 fn inject_on_sockets() {
     let totals = live(World::loopback(1), few(inject(STATEFUL, 30)), 1000);
+    assert_replayed(&totals);
+    assert!(totals.throttled > 0, "{totals:?}");
+}
+
+/// `SyntheticInjectTest`, and frames that do not arrive.
+#[test]
+fn inject_on_userspace_tcp() {
+    let shape = patient(few(inject(STATEFUL, 30)), 5 * INTERNAL_DELAY);
+    let totals = live(lossy_wire(), shape, 1000);
     assert_replayed(&totals);
     assert!(totals.throttled > 0, "{totals:?}");
 }
@@ -212,6 +260,15 @@ fn inject_peers_reuse_on_sockets() {
     assert!(totals.throttled > 0, "{totals:?}");
 }
 
+/// `SyntheticInjectTest2`, and frames that do not arrive.
+#[test]
+fn inject_peers_reuse_on_userspace_tcp() {
+    let shape = patient(few(inject(PEERS_REUSE, 30)), 5 * INTERNAL_DELAY);
+    let totals = live(lossy_wire(), shape, 1000);
+    assert_replayed(&totals);
+    assert!(totals.throttled > 0, "{totals:?}");
+}
+
 /// `SyntheticInjectTest3`: what is lost is told by a reset.
 #[test]
 fn inject_lossy_simulated() {
@@ -225,6 +282,14 @@ fn inject_lossy_simulated() {
 #[test]
 fn inject_lossy_on_sockets() {
     let totals = live(World::loopback(1), few(inject(LOSSY, 600)), 3000);
+    assert!(totals.resets > 0, "{totals:?}");
+    assert_eq!((totals.reconnects, totals.replayed), (0, 0));
+}
+
+/// `SyntheticInjectTest3`, and frames that do not arrive.
+#[test]
+fn inject_lossy_on_userspace_tcp() {
+    let totals = live(lossy_wire(), few(inject(LOSSY, 600)), 3000);
     assert!(totals.resets > 0, "{totals:?}");
     assert_eq!((totals.reconnects, totals.replayed), (0, 0));
 }
