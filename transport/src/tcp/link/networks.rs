@@ -133,7 +133,7 @@ impl Networks {
             let via = gateway.is_some_and(|gateway| contains(network, gateway));
             match (contains(network, remote), via) {
                 (true, _) => (0, 128 - prefix_len),
-                (false, true) => (1, 0),
+                (false, true) => (1, 128 - prefix_len),
                 (false, false) => (2, 0),
             }
         });
