@@ -236,12 +236,15 @@ impl<D: Device> Tcp<D> {
             ..
         } = self;
         let Some((id, flow)) = id.and_then(|id| Some((id, flows.get_mut(id)?))) else {
+            phy.sent_up_to = None;
             interface.poll_ingress_single(at, phy, nobody);
             return;
         };
         flow.active = true;
         let before = flow.state();
+        phy.sent_up_to = flow.sent_up_to;
         interface.poll_ingress_single(at, phy, &mut flow.sockets);
+        flow.sent_up_to = phy.sent_up_to;
         if segment.resets() && matches!(flow.state(), State::Closed | State::Listen) {
             flow.was_reset |= before != flow.state();
         }
@@ -388,7 +391,9 @@ impl<D: Device> Tcp<D> {
         }
         phy.exhausted = false;
         phy.unreachable = false;
+        phy.sent_up_to = flow.sent_up_to;
         while interface.poll_egress(at, phy, &mut flow.sockets) == PollResult::SocketStateChanged {}
+        flow.sent_up_to = phy.sent_up_to;
         if phy.unreachable && flow.phase == Phase::Connecting {
             flow.hopeless = Some(CloseReason::Unreachable);
         }

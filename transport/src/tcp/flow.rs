@@ -39,6 +39,8 @@ pub(super) struct Flow {
     pub(super) was_reset: bool,
     /// Why there is no way to the peer, if that is known already.
     pub(super) hopeless: Option<CloseReason>,
+    /// The end of all that it has ever sent, as a sequence number.
+    pub(super) sent_up_to: Option<u32>,
     /// When the wheel brings it up next.
     pub(super) armed: Option<Tick>,
     /// Whether anything has gone through since it was brought up last.
@@ -95,6 +97,7 @@ impl Flow {
             listed: false,
             was_reset: false,
             hopeless: None,
+            sent_up_to: None,
             armed: None,
             active: true,
         }

@@ -22,6 +22,8 @@ pub(super) struct Phy<D: Device> {
     incoming: Option<(D::Frame, Range<usize>)>,
     /// Packets to ourselves.
     pub(super) looped: VecDeque<D::Frame>,
+    /// The end of all that the connection at hand has ever sent.
+    pub(super) sent_up_to: Option<u32>,
     /// Whether something could not be transmitted for want of room.
     pub(super) exhausted: bool,
     /// Whether something had nowhere to go.
@@ -41,6 +43,7 @@ impl<D: Device> Phy<D> {
             now,
             incoming: None,
             looped: VecDeque::new(),
+            sent_up_to: None,
             exhausted: false,
             unreachable: false,
             scratch: Vec::new(),
@@ -93,12 +96,12 @@ impl<D: Device> Phy<D> {
         let Some(destination) = segment::destination(packet) else {
             return;
         };
-        if self.link.is_own(destination) {
-            self.looped.push_back(frame);
-            return;
+        let segment = Segment::peek(packet);
+        if let Some(segment) = segment {
+            segment.number_behind(&mut self.sent_up_to, packet);
         }
         if self.caps.computes_checksums
-            && let Some(segment) = Segment::peek(packet)
+            && let Some(segment) = segment
         {
             let offload = Offload {
                 ip_header_len: segment.ip_header_len,
@@ -108,6 +111,10 @@ impl<D: Device> Phy<D> {
             };
             segment.write_pseudo_header_sum(packet);
             frame.offload(offload);
+        }
+        if self.link.is_own(destination) {
+            self.looped.push_back(frame);
+            return;
         }
         let Some(hop) = self.link.next_hop(destination) else {
             self.unreachable = true;

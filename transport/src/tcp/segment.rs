@@ -25,9 +25,11 @@ pub(super) struct Segment {
     /// The sender is `remote`.
     pub(super) ends: Ends,
     flags: u8,
-    /// The lengths of the two headers, in bytes.
+    seq: u32,
+    /// The lengths of the two headers and of what is behind them, in bytes.
     pub(super) ip_header_len: usize,
     pub(super) tcp_header_len: usize,
+    payload_len: usize,
 }
 
 impl Segment {
@@ -61,14 +63,17 @@ impl Segment {
         };
         let header: &[u8; TCP_HEADER_LEN] = packet.get(ip_header_len..)?.first_chunk()?;
         let port = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
+        let tcp_header_len = usize::from(header[12] >> 4) * 4;
         Some(Self {
             ends: Ends {
                 local: SocketAddr::new(destination, port(2)),
                 remote: SocketAddr::new(source, port(0)),
             },
             flags: header[13] & (FIN | SYN | RST | ACK),
+            seq: u32::from_be_bytes(*header[4..].first_chunk()?),
             ip_header_len,
-            tcp_header_len: usize::from(header[12] >> 4) * 4,
+            tcp_header_len,
+            payload_len: packet.len().saturating_sub(ip_header_len + tcp_header_len),
         })
     }
 
@@ -79,6 +84,42 @@ impl Segment {
 
     pub(super) fn resets(&self) -> bool {
         self.flags & RST != 0
+    }
+
+    /// Of a segment that we send: sees to it that one without anything in it is numbered behind all
+    /// that was ever sent, which `sent_up_to` keeps.
+    ///
+    /// Such a segment carries SND.NXT (RFC 9293, section 3.10.7.4). smoltcp goes back to the first
+    /// byte that is not acknowledged when a retransmission timer expires, and numbers also its
+    /// acknowledgements from there. The peer takes them for old and ignores what they acknowledge.
+    /// If both ends have gone back, neither ever gets on.
+    pub(super) fn number_behind(&self, sent_up_to: &mut Option<u32>, packet: &mut [u8]) {
+        let numbered = self.flags & (SYN | FIN) != 0;
+        let end = self
+            .seq
+            .wrapping_add(self.payload_len as u32 + u32::from(numbered));
+        let sent = *sent_up_to.get_or_insert(end);
+        let is_old = (end.wrapping_sub(sent) as i32) < 0;
+        if !is_old {
+            *sent_up_to = Some(end);
+        } else if self.payload_len == 0 && !numbered && self.flags & ACK != 0 {
+            self.renumber(sent, packet);
+        }
+    }
+
+    /// Changes the sequence number, and the checksum with it (RFC 1624, equation 3).
+    fn renumber(&self, seq: u32, packet: &mut [u8]) {
+        let header = &mut packet[self.ip_header_len..];
+        let words = |number: u32| [number >> 16, number & 0xffff];
+        let mut sum = u32::from(!u16::from_be_bytes([header[16], header[17]]));
+        for (old, new) in words(self.seq).into_iter().zip(words(seq)) {
+            sum += (!old & 0xffff) + new;
+        }
+        while sum > 0xffff {
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        header[4..8].copy_from_slice(&seq.to_be_bytes());
+        header[16..18].copy_from_slice(&(!(sum as u16)).to_be_bytes());
     }
 }
 

@@ -138,7 +138,10 @@ pub(crate) struct Pair<N: Network> {
 
 impl<N: Network> Pair<N> {
     pub(crate) fn new() -> Self {
-        let mut network = N::new();
+        Self::with(N::new())
+    }
+
+    pub(crate) fn with(mut network: N) -> Self {
         let client = Node::new(network.transport(Side::Client));
         let server = Node::new(network.transport(Side::Server));
         let now = network.tick();
