@@ -2,16 +2,20 @@
 
 mod probe;
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
+use std::time::Instant;
 
 use msgr_transport::posix::Posix;
 use msgr_transport::ring::{Ring, RingNetwork};
+use msgr_transport::tcp::wire::{Wire, WireConfig};
+use msgr_transport::tcp::{Tcp, TcpConfig};
 use msgr_transport::{OpenError, Transport};
 
 pub(crate) use probe::{Finding, Status, findings};
 
-/// A transport that `--transport` can name. `ring` stays within one process and cannot be asked
-/// for by name.
+/// A transport that `--transport` can name. `ring` and `wire` stay within one process and cannot be
+/// asked for by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Named {
     /// The best that this host has.
@@ -46,7 +50,58 @@ impl Named {
     }
 }
 
-/// Opens one end of an in-process network.
-pub(crate) fn open_ring(network: &RingNetwork) -> Result<Box<dyn Transport>, OpenError> {
-    Ok(Box::new(Ring::new(network)?))
+/// Where the two ends of a comparison meet.
+#[derive(Debug, Clone)]
+pub(crate) enum Network {
+    /// The loopback interface, or a device, of this host.
+    Host(Named),
+    /// Shared memory.
+    Ring(RingNetwork),
+    /// An Ethernet within the process, for userspace TCP.
+    Wire(Wire),
 }
+
+/// One of the two ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum End {
+    Server,
+    Client,
+}
+
+impl Network {
+    /// A new one, by the name of a transport.
+    pub(crate) fn new(name: &str) -> Result<Self, UnknownTransport> {
+        match name {
+            "ring" => Ok(Self::Ring(RingNetwork::default())),
+            "wire" => Ok(Self::Wire(Wire::new(WireConfig::default()))),
+            other => other.parse().map(Self::Host),
+        }
+    }
+
+    /// A transport for one end.
+    pub(crate) fn open(&self, end: End) -> Result<Box<dyn Transport>, OpenError> {
+        match self {
+            Self::Host(named) => named.open(),
+            Self::Ring(network) => Ok(Box::new(Ring::new(network)?)),
+            Self::Wire(wire) => {
+                let address = match end {
+                    End::Server => WIRE_SERVER,
+                    End::Client => WIRE_CLIENT,
+                };
+                let config = TcpConfig::new(address.into(), 24);
+                Ok(Box::new(Tcp::new(wire.port(), config, Instant::now())?))
+            }
+        }
+    }
+
+    /// Where the server may listen: at the first of these that works.
+    pub(crate) fn addresses(&self) -> Vec<IpAddr> {
+        match self {
+            Self::Wire(_) => vec![WIRE_SERVER.into()],
+            _ => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        }
+    }
+}
+
+const WIRE_SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const WIRE_CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);

@@ -1,7 +1,7 @@
 //! [`Pair`]: two messengers over a transport, each with one reactor. Full msgr2 framing with
 //! checksums, through the same calls that any application makes.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,11 @@ use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
 use msgr::{Connection, Context, Dispatcher, Fault, Messenger, Received, Settings};
 use msgr_protocol::{EntityAddr, EntityName, EntityType, Message, Policy};
-use msgr_transport::{OpenError, Transport};
 
 use super::case::Case;
 use super::contender::{Contender, GRACE, Meter, SPIN, Sample};
 use super::cores::Cores;
+use crate::transports::{End, Network};
 
 /// The message types of this exchange: whatever comes back whole, and what is only acknowledged.
 const ECHO: u16 = 2;
@@ -37,18 +37,16 @@ pub(super) struct Pair {
 type Outcome = Result<Option<Sample>, String>;
 
 impl Pair {
-    /// Sets up both over transports from `open`, and connects them.
-    pub(super) fn new<O>(name: &'static str, cores: Cores, open: O) -> anyhow::Result<Self>
-    where
-        O: Fn() -> Result<Box<dyn Transport>, OpenError> + Clone + Send + 'static,
-    {
-        Self::connect(name, cores, open).with_context(|| format!("{name}: set up a connection"))
+    /// Sets up both on a network, and connects them.
+    pub(super) fn new(name: &'static str, cores: Cores, network: &Network) -> anyhow::Result<Self> {
+        Self::connect(name, cores, network).with_context(|| format!("{name}: set up a connection"))
     }
 
-    fn connect<O>(name: &'static str, cores: Cores, open: O) -> anyhow::Result<Self>
-    where
-        O: Fn() -> Result<Box<dyn Transport>, OpenError> + Clone + Send + 'static,
-    {
+    fn connect(name: &'static str, cores: Cores, network: &Network) -> anyhow::Result<Self> {
+        let open = |end| {
+            let network = network.clone();
+            move || network.open(end)
+        };
         let entity = |kind, policy, core: Option<usize>| {
             let mut settings = Settings::new(EntityName { kind, num: 0 }, policy);
             settings.cores = core.into_iter().collect();
@@ -57,10 +55,10 @@ impl Pair {
             settings
         };
         let server = entity(EntityType::Osd, Policy::STATELESS_SERVER, cores.server);
-        let server = Messenger::start(server, open.clone(), |_| Server)?;
+        let server = Messenger::start(server, open(End::Server), |_| Server)?;
         let bind = |ip: IpAddr| server.bind(EntityAddr::msgr2(SocketAddr::new(ip, 0), 0));
-        let bound =
-            bind(Ipv4Addr::LOCALHOST.into()).or_else(|_| bind(Ipv6Addr::LOCALHOST.into()))?;
+        let bound = network.addresses().into_iter().map(bind);
+        let bound = bound.reduce(Result::or).context("nowhere to listen")??;
 
         let (turns, due) = channel();
         let (tell, outcomes) = channel();
@@ -70,7 +68,7 @@ impl Pair {
             tell,
             turn: None,
         });
-        let client = Messenger::start(client, open, move |_| {
+        let client = Messenger::start(client, open(End::Client), move |_| {
             dispatcher.take().expect("there is one reactor")
         })?;
         let connection = client.connect(EntityType::Osd, bound)?;
@@ -259,11 +257,12 @@ impl Turn {
 
 #[cfg(test)]
 mod tests {
-    use msgr_transport::ring::RingNetwork;
-
     use super::super::case::CASES;
     use super::*;
-    use crate::transports::{Named, open_ring};
+
+    fn pair(name: &'static str) -> Pair {
+        Pair::new(name, Cores::default(), &Network::new(name).unwrap()).unwrap()
+    }
 
     fn turns(mut pair: Pair) {
         for case in CASES {
@@ -282,19 +281,22 @@ mod tests {
 
     #[test]
     fn every_case_gives_a_sample_over_posix() {
-        turns(Pair::new("posix", Cores::default(), || Named::Posix.open()).unwrap());
+        turns(pair("posix"));
     }
 
     #[test]
     fn every_case_gives_a_sample_over_the_ring() {
-        let network = RingNetwork::default();
-        turns(Pair::new("ring", Cores::default(), move || open_ring(&network)).unwrap());
+        turns(pair("ring"));
+    }
+
+    #[test]
+    fn every_case_gives_a_sample_over_the_wire() {
+        turns(pair("wire"));
     }
 
     #[test]
     fn a_reply_that_does_not_come_is_an_error() {
-        let network = RingNetwork::default();
-        let mut pair = Pair::new("ring", Cores::default(), move || open_ring(&network)).unwrap();
+        let mut pair = pair("ring");
         pair.server.shutdown();
         let error = pair.run(CASES[0], Duration::from_millis(1)).unwrap_err();
         assert!(error.to_string().contains("closed"), "{error}");

@@ -21,7 +21,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use msgr_transport::ring::RingNetwork;
 
 use self::case::{CASES, Case};
 use self::contender::Contender;
@@ -31,7 +30,7 @@ use self::messenger::Pair;
 use self::progress::Progress;
 use self::raw::Raw;
 use self::results::Results;
-use crate::transports::{Finding, Named, Status, findings, open_ring};
+use crate::transports::{Finding, Network, Status, findings};
 
 /// Rounds per run; odd, so that a median is one of them.
 const ROUNDS: usize = 7;
@@ -157,14 +156,7 @@ fn contenders(
 }
 
 fn contender(name: &'static str, cores: Cores) -> anyhow::Result<Box<dyn Contender>> {
-    let pair = if name == "ring" {
-        let network = RingNetwork::default();
-        Pair::new(name, cores, move || open_ring(&network))?
-    } else {
-        let named: Named = name.parse()?;
-        Pair::new(name, cores, move || named.open())?
-    };
-    Ok(Box::new(pair))
+    Ok(Box::new(Pair::new(name, cores, &Network::new(name)?)?))
 }
 
 /// The figures by case, contender and round.

@@ -338,9 +338,10 @@ impl<D: Device> Tcp<D> {
             Phase::Connecting => match state {
                 State::SynSent | State::SynReceived => {}
                 State::Closed | State::Listen => {
-                    let reason = match flow.was_reset {
-                        true => CloseReason::Refused,
-                        false => CloseReason::TimedOut,
+                    let reason = if flow.was_reset {
+                        CloseReason::Refused
+                    } else {
+                        CloseReason::TimedOut
                     };
                     self.end(id, reason, events);
                 }

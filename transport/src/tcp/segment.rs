@@ -99,7 +99,7 @@ impl Segment {
             .seq
             .wrapping_add(self.payload_len as u32 + u32::from(numbered));
         let sent = *sent_up_to.get_or_insert(end);
-        let is_old = (end.wrapping_sub(sent) as i32) < 0;
+        let is_old = end.wrapping_sub(sent).cast_signed() < 0;
         if !is_old {
             *sent_up_to = Some(end);
         } else if self.payload_len == 0 && !numbered && self.flags & ACK != 0 {
