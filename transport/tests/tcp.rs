@@ -78,7 +78,7 @@ impl Network for OnWire {
     }
 }
 
-conformance!(each end a host, OnWire);
+conformance!(each end a host, OnWire, cfg(all()));
 
 /// Sends `total` bytes each way on a wire with these faults; returns how long that took.
 fn transfer(faults: WireFaults, total: usize) -> Duration {

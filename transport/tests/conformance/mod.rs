@@ -6,17 +6,18 @@
 //! in the files beside it. Nothing here may assume sockets, real time or a copy in between.
 
 macro_rules! conformance {
-    ($network:ident; $($file:ident: $($case:ident)+;)+) => {
+    ($network:ident, $when:meta; $($file:ident: $($case:ident)+;)+) => {
         $(mod $file {
             $(#[test]
+            #[$when]
             fn $case() {
                 crate::conformance::$file::$case::<super::$network>();
             })+
         })+
     };
     ($network:ident) => {
-        crate::conformance::conformance!(each end a host, $network);
-        crate::conformance::conformance! { $network;
+        crate::conformance::conformance!(each end a host, $network, cfg(all()));
+        crate::conformance::conformance! { $network, cfg(all());
             one_host:
                 a_port_is_taken_from_all
                 transports_that_join_split_the_connections
@@ -25,8 +26,8 @@ macro_rules! conformance {
                 a_foreign_port_is_no_origin;
         }
     };
-    (each end a host, $network:ident) => {
-        crate::conformance::conformance! { $network;
+    (each end a host, $network:ident, $when:meta) => {
+        crate::conformance::conformance! { $network, $when;
             opening:
                 listening_tells_the_real_port
                 both_ends_agree_on_their_addresses
