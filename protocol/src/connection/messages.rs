@@ -5,13 +5,12 @@
 //! stream ever, it knows a number's second coming.
 
 use std::collections::VecDeque;
-use std::mem;
 
 use super::out_queue::{OutQueue, Outgoing, Ticket};
 use crate::error::{ApiMisuse, Cause, Malformed, PeerMisbehaved};
 use bytes::Bytes;
 
-use crate::frame::{FrameReader, FrameWriter, Layout, Limits, Position, TxQueue, abort};
+use crate::frame::{FrameWriter, Layout, Limits, Position, TxQueue, abort};
 use crate::message::{Header, Message};
 use crate::wire::Tag;
 
@@ -51,6 +50,7 @@ struct Flight {
 }
 
 impl Messages {
+    #[inline]
     pub(super) fn queue(&mut self, outgoing: Outgoing, limits: &Limits) -> Result<(), ApiMisuse> {
         let message = &outgoing.message;
         for (part, payload, limit) in [
@@ -148,25 +148,13 @@ impl Messages {
         Some(len)
     }
 
-    /// Takes a message out of the reader that has a whole frame of it.
+    /// Takes note of a message with this header. Returns whether it is to be delivered.
     #[inline]
-    pub(super) fn receive(
-        &mut self,
-        aborted: bool,
-        reader: &mut FrameReader,
-    ) -> Result<Option<Message>, Cause> {
-        let header = header(reader.first())?;
-        let [front, middle, data] = reader.rest();
-        let message = Message {
-            header,
-            front: mem::take(front),
-            middle: mem::take(middle),
-            data: mem::take(data),
-        };
+    pub(super) fn receive(&mut self, header: &Header, aborted: bool) -> Result<bool, Cause> {
         self.acknowledged(header.ack_seq)?;
         if header.seq <= self.in_seq {
             // Sent again by a peer that did not know it had arrived.
-            return Ok(None);
+            return Ok(false);
         }
         if header.seq != self.in_seq + 1 {
             let gap = PeerMisbehaved::SequenceGap {
@@ -177,7 +165,7 @@ impl Messages {
         }
         self.in_seq = header.seq;
         // The sender took an aborted message back; its number stays used.
-        Ok(if aborted { None } else { Some(message) })
+        Ok(!aborted)
     }
 
     /// The peer has received everything up to `seq`.
@@ -332,7 +320,7 @@ fn lay_out(outgoing: &Outgoing, layout: Layout, writer: &mut FrameWriter<'_>) ->
 }
 
 /// Parses a message's first segment; later versions may append to it.
-fn header(segment: &[u8]) -> Result<Header, Malformed> {
+pub(super) fn header(segment: &[u8]) -> Result<Header, Malformed> {
     let wire = segment
         .first_chunk()
         .ok_or(Malformed::HeaderLength(segment.len()))?;

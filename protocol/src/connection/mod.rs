@@ -22,6 +22,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -30,7 +31,7 @@ use bytes::{Bytes, BytesMut};
 use crate::config::Config;
 use crate::error::{ApiMisuse, Cause, ConnectionError, Malformed, PeerMisbehaved};
 use crate::frame::{FrameReader, FrameWriter, Head, Layout, Revision, TxQueue, write_control};
-use crate::message::Message;
+use crate::message::{Header, Message};
 use crate::peer::Peer;
 use crate::policy::Policy;
 use crate::wire::{self, Ack, Control, EntityAddr, EntityAddrVec, EntityType, Tag, Timestamp};
@@ -141,6 +142,15 @@ struct Stream {
     request: Option<Request>,
     /// Whether the message being received was admitted.
     admitted: bool,
+}
+
+/// What was taken in.
+#[allow(clippy::large_enum_variant)] // Boxing an event would allocate.
+enum Taken {
+    /// A message with this header, whose payloads are still in the reader: a message is large, and
+    /// is best moved once.
+    Message(Header),
+    Event(Event),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -265,13 +275,23 @@ impl Connection {
     /// The stream cannot go on; every later call returns `None`.
     pub fn poll(&mut self) -> Result<Option<Event>, ConnectionError> {
         match self.take_in() {
-            Ok(event) => Ok(event),
+            Ok(None) => Ok(None),
+            Ok(Some(Taken::Message(header))) => {
+                let [front, middle, data] = self.stream.reader.rest();
+                Ok(Some(Event::Message(Message {
+                    header,
+                    front: mem::take(front),
+                    middle: mem::take(middle),
+                    data: mem::take(data),
+                })))
+            }
+            Ok(Some(Taken::Event(event))) => Ok(Some(event)),
             Err(cause) => Err(self.fail(cause)),
         }
     }
 
     fn fail(&mut self, cause: Cause) -> ConnectionError {
-        let state = std::mem::replace(&mut self.stream.state, State::Closed);
+        let state = mem::replace(&mut self.stream.state, State::Closed);
         self.stream.failed_in = Some(state);
         ConnectionError {
             peer: Box::new(self.peer.clone()),
@@ -280,7 +300,8 @@ impl Connection {
         }
     }
 
-    fn take_in(&mut self) -> Result<Option<Event>, Cause> {
+    #[inline]
+    fn take_in(&mut self) -> Result<Option<Taken>, Cause> {
         if matches!(
             self.stream.state,
             State::BannerConnecting | State::BannerAccepting
@@ -302,21 +323,20 @@ impl Connection {
             }
             if self.throttled && tag == Tag::Message && !self.stream.admitted {
                 let len = reader.payload_len();
-                return Ok(Some(Event::Incoming { len }));
+                return Ok(Some(Taken::Event(Event::Incoming { len })));
             }
             let Some(head) = reader.next_head().map_err(Malformed::from)? else {
                 break;
             };
             if head.tag == Tag::Message {
                 self.stream.admitted = false;
-                let message = self
-                    .messages
-                    .receive(head.aborted, &mut self.stream.reader)?;
-                if let Some(message) = message {
-                    return Ok(Some(Event::Message(message)));
+                let header = messages::header(self.stream.reader.first())?;
+                if self.messages.receive(&header, head.aborted)? {
+                    return Ok(Some(Taken::Message(header)));
                 }
+                *self.stream.reader.rest() = Default::default();
             } else if let Some(event) = self.control_frame(head)? {
-                return Ok(Some(event));
+                return Ok(Some(Taken::Event(event)));
             } else if self.stream.control.len() > CONTROL_BACKLOG {
                 let bytes = self.stream.control.len();
                 return Err(PeerMisbehaved::UnreadAnswers { bytes }.into());
@@ -353,6 +373,7 @@ impl Connection {
     ///
     /// # Errors
     /// [`ApiMisuse::PayloadTooLong`]; nothing is queued.
+    #[inline]
     pub fn send(&mut self, message: Message) -> Result<(), ApiMisuse> {
         let outgoing = Outgoing::new(message, None);
         self.messages.queue(outgoing, &self.config.limits)
@@ -410,7 +431,7 @@ impl Connection {
 
     /// How many messages were sent again since the last call.
     pub fn take_replayed(&mut self) -> u64 {
-        std::mem::take(&mut self.messages.replayed)
+        mem::take(&mut self.messages.replayed)
     }
 
     /// Whether all messages were transmitted and, on a lossless session, acknowledged.

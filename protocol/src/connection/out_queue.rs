@@ -115,6 +115,7 @@ fn find(queue: &VecDeque<Outgoing>, ticket: Ticket) -> Option<usize> {
 }
 
 impl OutQueue {
+    #[inline]
     pub(super) fn push(&mut self, outgoing: Outgoing) {
         self.len += 1;
         self.bytes += outgoing.message.payload_len();
@@ -138,14 +139,14 @@ impl OutQueue {
         at
     }
 
+    #[inline]
     pub(super) fn pop(&mut self) -> Option<Outgoing> {
-        if self.len == 0 {
-            return None;
-        }
-        let outgoing = match self.again.pop_front() {
-            Some(again) => again,
-            None => self.pop_by_priority()?,
+        let queue = if self.again.is_empty() {
+            self.next_class()?
+        } else {
+            &mut self.again
         };
+        let outgoing = queue.pop_front()?;
         self.taken(&outgoing.message);
         Some(outgoing)
     }
@@ -155,20 +156,24 @@ impl OutQueue {
         self.bytes -= message.payload_len();
     }
 
-    fn pop_by_priority(&mut self) -> Option<Outgoing> {
-        let mut strict = self
-            .classes
-            .iter_mut()
-            .take_while(|class| class.is_strict());
-        if let Some(next) = strict.find_map(|class| class.queue.pop_front()) {
-            return Some(next);
+    /// The class that sends the next message, for which it has been charged.
+    fn next_class(&mut self) -> Option<&mut VecDeque<Outgoing>> {
+        let waits = |class: &Class| !class.queue.is_empty();
+        let mut at = self.classes.iter().position(waits)?;
+        if !self.classes[at].is_strict() {
+            at = self.next_fair_class()?;
         }
+        Some(&mut self.classes[at].queue)
+    }
+
+    fn next_fair_class(&mut self) -> Option<usize> {
         loop {
-            let class = self.class_in_turn()?;
+            let at = self.class_in_turn()?;
+            let class = &mut self.classes[at];
             let cost = class.queue.front()?.cost();
             if class.credit >= cost {
                 class.credit -= cost;
-                return class.queue.pop_front();
+                return Some(at);
             }
             let priority = class.priority;
             self.next_turn(priority);
@@ -177,7 +182,7 @@ impl OutQueue {
 
     /// The fair class whose turn it is: the first with messages from `turn` downwards, else the
     /// first of all.
-    fn class_in_turn(&mut self) -> Option<&mut Class> {
+    fn class_in_turn(&mut self) -> Option<usize> {
         let waits = |class: &Class| !class.is_strict() && !class.queue.is_empty();
         let turn = self.turn;
         let at = self
@@ -186,7 +191,7 @@ impl OutQueue {
             .position(|class| waits(class) && class.priority <= turn)
             .or_else(|| self.classes.iter().position(waits))?;
         self.turn = self.classes[at].priority;
-        Some(&mut self.classes[at])
+        Some(at)
     }
 
     /// Ends the turn of a fair class. It may send more in its next one; credit is only saved up for

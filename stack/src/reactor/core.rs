@@ -136,6 +136,7 @@ impl Core {
         Ok(())
     }
 
+    #[inline]
     pub(crate) fn send(&mut self, id: ConnectionId, message: Message) -> Result<(), SendRefusal> {
         self.queue(id, message, protocol::Connection::send)
     }
@@ -422,11 +423,13 @@ impl Core {
     }
 
     /// The next event of a connection; `None` when it needs more bytes.
+    #[inline]
     pub(super) fn poll(
         &mut self,
         id: ConnectionId,
-    ) -> Option<Result<protocol::Event, ConnectionError>> {
-        self.wire_mut(id)?.protocol.poll().transpose()
+    ) -> Result<Option<protocol::Event>, ConnectionError> {
+        self.wire_mut(id)
+            .map_or(Ok(None), |wire| wire.protocol.poll())
     }
 
     /// What the connection's messages count against, from now on.
@@ -447,8 +450,11 @@ impl Core {
 
     /// Makes room for a message, or has the connection wait for it. Returns whether there is room.
     pub(super) fn admit(&mut self, id: ConnectionId, len: usize) -> bool {
-        let inbox = Arc::clone(&self.inbox);
-        let Some(wire) = self.wire_mut(id) else {
+        let Some(Entry {
+            link: Link::Wire(wire),
+            ..
+        }) = self.entries.get_mut(id)
+        else {
             return false;
         };
         if wire.starved {
@@ -457,7 +463,7 @@ impl Core {
         if let Some(account) = &wire.account {
             // Room for a message that the peer sent twice, or took back, is room for this one.
             wire.charge = None;
-            wire.charge = account.charge(len, &inbox);
+            wire.charge = account.charge(len, &self.inbox);
             if wire.charge.is_none() {
                 wire.starved = true;
                 if let Some(conn) = wire.conn {

@@ -272,19 +272,21 @@ impl Reactor {
 
     /// Lets a connection take in what it has received, and tells the dispatcher.
     fn pump(&mut self, mut id: ConnectionId, now: Instant) {
-        while let Some(polled) = self.core.poll(id) {
+        loop {
+            let polled = self.core.poll(id);
             let context = &mut Context {
                 core: &mut self.core,
                 id,
                 now,
             };
             match polled {
-                Ok(ConnectionEvent::Incoming { len }) => {
+                Ok(None) => break,
+                Ok(Some(ConnectionEvent::Incoming { len })) => {
                     if !context.core.admit(id, len) {
                         break;
                     }
                 }
-                Ok(ConnectionEvent::Message(message)) => {
+                Ok(Some(ConnectionEvent::Message(message))) => {
                     let charge = context.core.take_charge(id);
                     let metrics = context.core.metrics();
                     add(&metrics.messages_received, 1);
@@ -295,20 +297,20 @@ impl Reactor {
                         self.core.transmit(now);
                     }
                 }
-                Ok(ConnectionEvent::KeepaliveAck(stamp)) => {
+                Ok(Some(ConnectionEvent::KeepaliveAck(stamp))) => {
                     if let Some(handle) = context.core.handle(id) {
                         handle.set_keepalive_ack(stamp);
                     }
                     self.dispatcher.keepalive_ack(context, stamp);
                 }
-                Ok(ConnectionEvent::Ready) => self.ready(id, now),
-                Ok(ConnectionEvent::SessionRequested) => match self.meet(id, now) {
+                Ok(Some(ConnectionEvent::Ready)) => self.ready(id, now),
+                Ok(Some(ConnectionEvent::SessionRequested)) => match self.meet(id, now) {
                     Some(ready) => id = ready,
                     None => break,
                 },
-                Ok(ConnectionEvent::RemoteReset) => self.remote_reset(id, now),
-                Ok(ConnectionEvent::RetryGlobal { above }) => context.core.retry(id, above),
-                Ok(ConnectionEvent::Wait) => {
+                Ok(Some(ConnectionEvent::RemoteReset)) => self.remote_reset(id, now),
+                Ok(Some(ConnectionEvent::RetryGlobal { above })) => context.core.retry(id, above),
+                Ok(Some(ConnectionEvent::Wait)) => {
                     context.core.wait_for_peer(id, now);
                     return;
                 }
