@@ -47,7 +47,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut settings = args.session.settings(args.entity, args.policy);
     settings.reactors = args.reactors.into();
     let seed = args.session.seed(&settings);
-    let messenger = Messenger::start(settings, args.session.opener(seed), |_| Echo)?;
+    let messenger = Messenger::start(settings, args.session.opener(seed)?, |_| Echo)?;
     let bound = messenger
         .bind(args.bind)
         .with_context(|| format!("bind {}", args.bind))?;

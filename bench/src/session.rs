@@ -11,7 +11,7 @@ use msgr_transport::middleware::{FaultInjector, Injection};
 use msgr_transport::{OpenError, Transport};
 
 use crate::mode::Mode;
-use crate::transports::Named;
+use crate::transports::Choice;
 
 /// How long a process that is to end waits for what it has queued. A peer that is gone for good
 /// would be waited for in vain.
@@ -23,9 +23,6 @@ pub(crate) struct Options {
     /// How frames are protected.
     #[arg(long, default_value = "crc")]
     mode: Mode,
-    /// What carries the bytes: auto or posix.
-    #[arg(long, default_value = "auto")]
-    transport: Named,
     /// Milliseconds to wait after a failed attempt to connect; twice as long after each further.
     #[arg(long, value_name = "MS", default_value_t = 200,
         value_parser = clap::value_parser!(u64).range(1..))]
@@ -40,6 +37,8 @@ pub(crate) struct Options {
     /// Which operations fail; the system chooses unless this does. Printed with the result.
     #[arg(long)]
     seed: Option<u64>,
+    #[command(flatten)]
+    transport: Choice,
 }
 
 impl Options {
@@ -66,15 +65,16 @@ impl Options {
     pub(crate) fn opener(
         &self,
         seed: Option<u64>,
-    ) -> impl Fn() -> Result<Box<dyn Transport>, OpenError> + Clone + Send + 'static {
-        let transport = self.transport;
+    ) -> anyhow::Result<impl Fn() -> Result<Box<dyn Transport>, OpenError> + Clone + Send + 'static>
+    {
+        let open = self.transport.opener()?;
         let injection = Injection {
             socket_failures: self.inject_socket_failures,
             ..Injection::default()
         };
         let seeds = seed.map(|first| Arc::new(AtomicU64::new(first)));
-        move || {
-            let transport = transport.open()?;
+        Ok(move || {
+            let transport = open()?;
             Ok(match &seeds {
                 Some(next) => {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -82,7 +82,7 @@ impl Options {
                 }
                 None => transport,
             })
-        }
+        })
     }
 }
 

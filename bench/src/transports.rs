@@ -1,5 +1,6 @@
 //! The transports by name: which this host has, how to open them, and what the others lack.
 
+mod dpdk;
 mod probe;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,20 +13,22 @@ use msgr_transport::tcp::wire::{Wire, WireConfig};
 use msgr_transport::tcp::{Tcp, TcpConfig};
 use msgr_transport::{OpenError, Transport};
 
+use dpdk::DpdkArgs;
 pub(crate) use probe::{Finding, Status, findings};
 
 /// A transport that `--transport` can name. `ring` and `wire` stay within one process and cannot be
 /// asked for by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Named {
+enum Named {
     /// The best that this host has.
     Auto,
     Posix,
+    Dpdk,
 }
 
 /// The text names no transport.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("unknown transport {0:?}, one of: auto, posix")]
+#[error("unknown transport {0:?}, one of: auto, posix, dpdk")]
 pub(crate) struct UnknownTransport(String);
 
 impl FromStr for Named {
@@ -35,26 +38,47 @@ impl FromStr for Named {
         match text {
             "auto" => Ok(Self::Auto),
             "posix" => Ok(Self::Posix),
+            "dpdk" => Ok(Self::Dpdk),
             other => Err(UnknownTransport(other.to_owned())),
         }
     }
 }
 
-impl Named {
-    /// A new instance, for one reactor.
-    pub(crate) fn open(self) -> Result<Box<dyn Transport>, OpenError> {
-        match self {
+/// Arguments that choose a transport.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Choice {
+    /// What carries the bytes: auto, posix or dpdk.
+    #[arg(long, default_value = "auto")]
+    transport: Named,
+    #[command(flatten)]
+    dpdk: DpdkArgs,
+}
+
+impl Choice {
+    /// What opens a transport for each reactor.
+    pub(crate) fn opener(
+        &self,
+    ) -> anyhow::Result<impl Fn() -> Result<Box<dyn Transport>, OpenError> + Clone + Send + 'static>
+    {
+        let port = match self.transport {
+            Named::Dpdk => Some(self.dpdk.open()?),
             // Never silently: `doctor` and `compare` say why the others are out.
-            Self::Auto | Self::Posix => Ok(Box::new(Posix::new()?)),
-        }
+            Named::Auto | Named::Posix => None,
+        };
+        Ok(move || -> Result<Box<dyn Transport>, _> {
+            match &port {
+                Some(port) => port.take(),
+                None => Ok(Box::new(Posix::new()?)),
+            }
+        })
     }
 }
 
 /// Where the two ends of a comparison meet.
 #[derive(Debug, Clone)]
 pub(crate) enum Network {
-    /// The loopback interface, or a device, of this host.
-    Host(Named),
+    /// The loopback interface of this host.
+    Loopback,
     /// Shared memory.
     Ring(RingNetwork),
     /// An Ethernet within the process, for userspace TCP.
@@ -74,14 +98,15 @@ impl Network {
         match name {
             "ring" => Ok(Self::Ring(RingNetwork::default())),
             "wire" => Ok(Self::Wire(Wire::new(WireConfig::default()))),
-            other => other.parse().map(Self::Host),
+            "posix" => Ok(Self::Loopback),
+            other => Err(UnknownTransport(other.to_owned())),
         }
     }
 
     /// A transport for one end.
     pub(crate) fn open(&self, end: End) -> Result<Box<dyn Transport>, OpenError> {
         match self {
-            Self::Host(named) => named.open(),
+            Self::Loopback => Ok(Box::new(Posix::new()?)),
             Self::Ring(network) => Ok(Box::new(Ring::new(network)?)),
             Self::Wire(wire) => {
                 let address = match end {

@@ -13,7 +13,7 @@ use msgr_protocol::wire::Malformed;
 use msgr_protocol::{AuthName, EntityAddr, EntityName, EntityType, Message, Policy};
 
 use self::messages::{CommandReply, Fsid};
-use crate::transports::Named;
+use crate::transports::Choice;
 use crate::{BACKOFF, NOT_DONE};
 
 /// Arguments of `msgr mon`.
@@ -33,9 +33,8 @@ pub(crate) struct Args {
     /// Give up after this many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     timeout: u64,
-    /// What carries the bytes: auto or posix.
-    #[arg(long, default_value = "auto")]
-    transport: Named,
+    #[command(flatten)]
+    transport: Choice,
 }
 
 /// Sends the command and prints the answer.
@@ -53,16 +52,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     settings.protocol.auth_name = args.name.clone();
 
     let (news, heard) = channel();
-    let transport = args.transport;
     let mut asker = Some(Asker {
         command,
         news: news.clone(),
     });
-    let messenger = Messenger::start(
-        settings,
-        move || transport.open(),
-        |_| asker.take().expect("there is one reactor"),
-    )?;
+    let messenger = Messenger::start(settings, args.transport.opener()?, |_| {
+        asker.take().expect("there is one reactor")
+    })?;
     let deadline = Instant::now() + Duration::from_secs(args.timeout);
     let outcome = loop {
         messenger.connect(EntityType::Mon, args.addr)?;

@@ -1,0 +1,116 @@
+//! `--transport dpdk`: a port, and what our address there is.
+
+use std::io;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use anyhow::Context as _;
+use msgr_transport::dpdk::{DpdkDevice, Eal, EalConfig, PortConfig};
+use msgr_transport::tcp::{Tcp, TcpConfig};
+use msgr_transport::{OpenError, Operation, Transport};
+
+/// Arguments of userspace TCP over DPDK.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "With --transport dpdk")]
+pub(crate) struct DpdkArgs {
+    /// The port: a PCI address, or a virtual device with its options, as DPDK writes them, for
+    /// example net_af_packet0,iface=veth1.
+    #[arg(long, value_name = "DEVARGS")]
+    dpdk_device: Option<String>,
+    /// Our address there, for example 10.0.0.2/24. May be given for IPv4 and for IPv6.
+    #[arg(long, value_name = "IP/PREFIX")]
+    ip: Vec<Address>,
+    /// Where to send what is for other networks.
+    #[arg(long, value_name = "IP")]
+    gateway: Vec<IpAddr>,
+    /// The most bytes of an IP packet.
+    #[arg(long, value_name = "BYTES", default_value_t = 1500)]
+    mtu: usize,
+    /// Take memory from huge pages, which must have been reserved.
+    #[arg(long)]
+    huge_pages: bool,
+    /// One more argument for DPDK's environment, for example --eal=--iova-mode=va.
+    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
+    eal: Vec<String>,
+}
+
+/// An address with the length of its network's prefix.
+#[derive(Debug, Clone, Copy)]
+struct Address(IpAddr, u8);
+
+/// The text is no address with a prefix length.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0:?} is not an address with a prefix length, as 10.0.0.2/24")]
+pub(crate) struct NoAddress(String);
+
+impl FromStr for Address {
+    type Err = NoAddress;
+
+    fn from_str(text: &str) -> Result<Self, NoAddress> {
+        let parse = || {
+            let (ip, prefix_len) = text.split_once('/')?;
+            Some(Self(ip.parse().ok()?, prefix_len.parse().ok()?))
+        };
+        parse().ok_or_else(|| NoAddress(text.to_owned()))
+    }
+}
+
+/// A port that is open, until a reactor takes it.
+#[derive(Clone)]
+pub(super) struct OpenPort {
+    device: Arc<Mutex<Option<DpdkDevice>>>,
+    config: TcpConfig,
+}
+
+impl DpdkArgs {
+    /// Starts DPDK and opens the port.
+    pub(super) fn open(&self) -> anyhow::Result<OpenPort> {
+        let device = self.dpdk_device.as_deref();
+        let device = device.context("--transport dpdk needs --dpdk-device")?;
+        let (Address(ip, prefix_len), more) = self
+            .ip
+            .split_first()
+            .context("--transport dpdk needs --ip")?;
+        let mut config = TcpConfig::new(*ip, *prefix_len);
+        let more = more
+            .iter()
+            .map(|Address(ip, prefix_len)| (*ip, *prefix_len));
+        config.addresses.extend(more);
+        config.gateways.clone_from(&self.gateway);
+        let environment = EalConfig {
+            huge_pages: self.huge_pages,
+            pci: device.contains(':'),
+            arguments: self.eal.clone(),
+            ..EalConfig::default()
+        };
+        let port = PortConfig {
+            mtu: self.mtu,
+            ..PortConfig::default()
+        };
+        let mut queues = Eal::start(&environment)?.open(device, &port)?;
+        Ok(OpenPort {
+            device: Arc::new(Mutex::new(queues.pop())),
+            config,
+        })
+    }
+}
+
+impl OpenPort {
+    /// The transport for the one reactor that there may be: the port has one queue.
+    pub(super) fn take(&self) -> Result<Box<dyn Transport>, OpenError> {
+        let device = self.device.lock().ok().and_then(|mut device| device.take());
+        let device = device.ok_or_else(|| OpenError {
+            transport: "dpdk",
+            operation: Operation::Start,
+            address: None,
+            source: io::Error::new(io::ErrorKind::ResourceBusy, "the port has one queue"),
+        })?;
+        Ok(Box::new(Tcp::new(
+            device,
+            self.config.clone(),
+            Instant::now(),
+        )?))
+    }
+}
