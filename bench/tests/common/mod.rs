@@ -46,7 +46,12 @@ impl Server {
     }
 
     pub(crate) fn start_at(addr: &str, args: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_msgr"))
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_msgr")), addr, args)
+    }
+
+    /// `msgr` is a command that runs it, to which its arguments are added.
+    pub(crate) fn start_by(mut msgr: Command, addr: &str, args: &[&str]) -> Self {
+        let mut child = msgr
             .args(["serve", "--bind", addr, "--json"])
             .args(args)
             .stdout(Stdio::piped())
