@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use msgr_transport::tcp::{Tcp, TcpConfig};
-use msgr_transport::{Close, ConnId, ConnectOptions, Event, ListenOptions, ListenerId, Transport};
+use msgr_transport::{
+    Close, ConnId, ConnectOptions, Event, ListenOptions, ListenerId, Park, Transport,
+};
 
 use super::frames::{self, OWN, PEER, Packet, TCP};
 use super::input::Input;
@@ -38,7 +40,7 @@ struct Fuzz {
 /// Segments, other frames, what an owner may do, and time in any order.
 pub fn demultiplexer(data: &[u8]) {
     let mut input = Input::new(data);
-    let leaves = input.u8() % 2 == 0;
+    let leaves = input.u8().is_multiple_of(2);
     let now = Instant::now();
     let port = Port::default();
     let mut config = TcpConfig::new(OWN[0], 24);
@@ -284,10 +286,12 @@ impl Fuzz {
         }
         let end = self.now + SILENCE;
         while self.tcp.connections() > 0 {
-            let next = self
-                .tcp
-                .next_timeout()
-                .expect("a deadline while there is a connection");
+            let next = match self.tcp.park() {
+                Park::Busy => Some(self.now),
+                Park::Fd(_) | Park::Nap(_) => self.tcp.next_timeout(),
+            };
+            self.tcp.unpark();
+            let next = next.expect("a deadline while there is a connection");
             assert!(
                 next < end,
                 "{} connections for ever",
