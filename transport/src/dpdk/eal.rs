@@ -130,6 +130,7 @@ impl Eal {
     /// [`DpdkError::Device`] or [`DpdkError::Setting`].
     pub fn open(&self, device: &str, config: &PortConfig) -> Result<Vec<DpdkDevice>, DpdkError> {
         config.check(device)?;
+        port::remove_stale_socket(device);
         let port = CString::new(device)
             .map_err(|nul| (nul.into(), Vec::new()))
             .and_then(|devargs| self.dpdk.attach(&devargs))

@@ -1,7 +1,8 @@
 //! [`PortConfig`], and how a port is opened with it.
 
-use std::io;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::{fs, io};
 
 use msgr_dpdk_sys::{Info, RX_CHECKSUM, TX_CHECKSUM, TX_TSO4};
 
@@ -14,7 +15,7 @@ use super::shim::{Pool, PoolShape, Port, Setup, Wake};
 /// What an operator decides about a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortConfig {
-    /// The most bytes of an IP packet, 576 to 65,389.
+    /// The most bytes of an IP packet, 576 to 65,343.
     pub mtu: usize,
     /// Receive queues, and as many transmit queues, 1 to 64. With several the port spreads what it
     /// receives by a hash of addresses and ports, if it can.
@@ -42,8 +43,8 @@ impl Default for PortConfig {
 const DESCRIPTORS: u16 = 512;
 /// Less must not be possible: both queues full, a burst on either side of us, and caches.
 const LEAST_FRAMES: usize = 2047;
-/// Header, one VLAN tag.
-const OVERHEAD: usize = ETHERNET_HEADER_LEN + 4;
+/// The Ethernet header, tags, and what drivers put in front of it.
+const OVERHEAD: usize = ETHERNET_HEADER_LEN + 50;
 /// A length of DPDK's has 16 bits, and 128 bytes stay free in front.
 const MOST_ROOM: usize = 65_535 - 128;
 /// The most bytes of an IPv4 packet that is cut into segments.
@@ -82,6 +83,23 @@ fn check(
             least,
             most,
         })
+    }
+}
+
+/// Removes the socket of a vhost-user server that is gone. Killed ones leave it behind, and it would
+/// be in the way of the next.
+pub(super) fn remove_stale_socket(device: &str) {
+    let mut words = device.split(',');
+    let is_server = words
+        .next()
+        .is_some_and(|name| name.starts_with("net_vhost"));
+    if let Some(path) = words.find_map(|word| word.strip_prefix("iface="))
+        && is_server
+        && let Err(error) = UnixStream::connect(path)
+        && error.kind() == io::ErrorKind::ConnectionRefused
+    {
+        // If that fails, so does binding to it, which says why.
+        let _ = fs::remove_file(path);
     }
 }
 

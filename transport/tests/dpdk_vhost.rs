@@ -1,0 +1,306 @@
+//! DPDK's ports between two processes that share memory: `net_vhost` in one, `net_virtio_user` in
+//! the other (vhost-user), either of which may be killed.
+//!
+//! What needs DPDK is ignored: `ci/test` runs it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+use std::{env, fs, process, thread};
+
+use msgr_transport::Park;
+use msgr_transport::dpdk::{DpdkDevice, DpdkError, Eal, EalConfig, PortConfig};
+use msgr_transport::tcp::{Checksums, Device, Frame, Offload};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::Signal;
+
+/// Tells the child which device to open.
+const DEVICE: &str = "MSGR_TEST_DEVICE";
+/// An Ethernet type for local experiments (IEEE 802, clause 9.2.3).
+const EXPERIMENT: [u8; 2] = [0x88, 0xb5];
+const IPV4: [u8; 2] = [0x08, 0x00];
+/// Nothing here takes as long, unless it hangs.
+const FOREVER: Duration = Duration::from_secs(60);
+
+fn config() -> PortConfig {
+    PortConfig {
+        mtu: 9000,
+        ..PortConfig::default()
+    }
+}
+
+fn open(device: &str) -> Result<DpdkDevice, DpdkError> {
+    let eal = Eal::start(&EalConfig::default()).expect("DPDK is installed");
+    Ok(eal.open(device, &config())?.remove(0))
+}
+
+/// Until `done` gives something.
+fn wait<T>(mut done: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + FOREVER;
+    loop {
+        if let Some(outcome) = done() {
+            return outcome;
+        }
+        assert!(Instant::now() < deadline, "it hangs");
+        thread::yield_now();
+    }
+}
+
+/// A process that sends everything back, until it is killed.
+struct Echo(Child);
+
+impl Echo {
+    fn start(device: &str) -> Self {
+        let child = Command::new(env::current_exe().expect("it runs"))
+            .args(["--exact", "echo", "--ignored", "--nocapture"])
+            .env(DEVICE, device)
+            .spawn();
+        Self(child.expect("it starts"))
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        // With SIGKILL: it has no chance to say goodbye.
+        self.0.kill().expect("it runs until now");
+        self.0.wait().expect("it is our child");
+    }
+}
+
+#[test]
+#[ignore = "part of another test"]
+fn echo() {
+    let Ok(device) = env::var(DEVICE) else {
+        return;
+    };
+    // Should the test itself be killed.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
+    let mut device = open(&device).unwrap();
+    let mut frames = Vec::new();
+    loop {
+        device.receive(Instant::now(), &mut frames);
+        if frames.is_empty() {
+            thread::yield_now();
+        }
+        for frame in frames.drain(..) {
+            let mut reply = loop {
+                match device.allocate(frame.len()) {
+                    Some(reply) => break reply,
+                    None => device.flush(Instant::now()),
+                }
+            };
+            reply.copy_from_slice(&frame);
+            reply[0] = frame.checksums() as u8;
+            reply[12..14].copy_from_slice(&EXPERIMENT);
+            device.transmit(reply);
+        }
+        device.flush(Instant::now());
+    }
+}
+
+/// A directory for a socket.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = env::temp_dir().join(format!("msgr-{name}-{}", process::id()));
+        fs::create_dir(&path).expect("it is new");
+        Self(path)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.0.join("vhost")
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).expect("it is ours");
+    }
+}
+
+fn server(number: u32, socket: &Path) -> String {
+    format!("net_vhost{number},iface={}", socket.display())
+}
+
+fn client(number: u32, socket: &Path) -> String {
+    format!("net_virtio_user{number},path={}", socket.display())
+}
+
+/// What frame `number` of a round holds, of a length of its own.
+fn content(round: u8, number: u32) -> Vec<u8> {
+    let len = 60 + number * 97 % 8900;
+    let mut content: Vec<_> = (0..len).map(|at| (number * 31 + at) as u8).collect();
+    content[12..14].copy_from_slice(&EXPERIMENT);
+    content[14] = round;
+    content
+}
+
+/// Has `total` frames echoed, several at once and in order. A peer that has just come may still
+/// find what an earlier one has left.
+fn round(device: &mut DpdkDevice, round: u8, total: u32) {
+    let (mut sent, mut got) = (0, 0);
+    let mut frames = Vec::new();
+    wait(|| {
+        while sent < total.min(got + 100) {
+            let content = content(round, sent);
+            let Some(mut frame) = device.allocate(content.len()) else {
+                break;
+            };
+            frame.copy_from_slice(&content);
+            device.transmit(frame);
+            sent += 1;
+        }
+        device.flush(Instant::now());
+        device.receive(Instant::now(), &mut frames);
+        for frame in frames.drain(..).filter(|frame| frame[14] == round) {
+            assert!(
+                frame[1..] == content(round, got)[1..],
+                "round {round}, frame {got}"
+            );
+            got += 1;
+        }
+        (got == total).then_some(())
+    });
+}
+
+#[test]
+#[ignore = "needs DPDK: ci/test runs it"]
+fn a_client_that_is_killed_comes_back() {
+    let directory = Directory::new("client");
+    let mut device = open(&server(0, &directory.socket())).unwrap();
+    assert!(!device.is_link_up());
+    for number in 0..5 {
+        let echo = Echo::start(&client(0, &directory.socket()));
+        wait(|| device.is_link_up().then_some(()));
+        round(&mut device, number, 3000);
+        drop(echo);
+        wait(|| (!device.is_link_up()).then_some(()));
+        // Nobody is there to take it: it waits, or is dropped with the peer, but does not block.
+        while let Some(mut frame) = device.allocate(100) {
+            frame.fill(255);
+            device.transmit(frame);
+            device.flush(Instant::now());
+        }
+    }
+    assert!(device.counters().received >= 15_000);
+    drop(device);
+    assert!(!directory.socket().exists());
+}
+
+#[test]
+#[ignore = "needs DPDK: ci/test runs it"]
+fn a_server_that_is_killed_comes_back() {
+    let directory = Directory::new("server");
+    for number in 0..5 {
+        // What the last one has left behind is in nobody's way.
+        assert_eq!(directory.socket().exists(), number > 0);
+        let echo = Echo::start(&server(1, &directory.socket()));
+        let mut device = wait(|| open(&client(1, &directory.socket())).ok());
+        wait(|| device.is_link_up().then_some(()));
+        round(&mut device, number, 3000);
+        drop(echo);
+        wait(|| (!device.is_link_up()).then_some(()));
+    }
+}
+
+#[test]
+#[ignore = "needs DPDK: ci/test runs it"]
+fn a_sleeper_is_woken() {
+    let directory = Directory::new("sleeper");
+    let _echo = Echo::start(&server(2, &directory.socket()));
+    let mut device = wait(|| open(&client(2, &directory.socket())).ok());
+    wait(|| device.is_link_up().then_some(()));
+    let mut frames = Vec::new();
+    let mut slept = 0;
+    for number in 0..200 {
+        let content = content(0, number);
+        let mut frame = wait(|| device.allocate(content.len()));
+        frame.copy_from_slice(&content);
+        device.transmit(frame);
+        device.flush(Instant::now());
+        while frames.is_empty() {
+            match device.park() {
+                Park::Busy => {}
+                Park::Nap(_) => panic!("this port can wake us"),
+                Park::Fd(fd) => {
+                    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+                    let limit = Timespec::try_from(FOREVER).unwrap();
+                    assert_eq!(rustix::event::poll(&mut fds, Some(&limit)), Ok(1));
+                    slept += 1;
+                }
+            }
+            device.unpark();
+            device.receive(Instant::now(), &mut frames);
+        }
+        assert_eq!(frames.len(), 1);
+        assert!(frames[0][1..] == content[1..]);
+        frames.clear();
+        // Nothing is left that would wake us now.
+        if let Park::Fd(fd) = device.park() {
+            let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+            assert_eq!(
+                rustix::event::poll(&mut fds, Some(&Timespec::default())),
+                Ok(0)
+            );
+        }
+        device.unpark();
+    }
+    assert!(slept > 0);
+}
+
+/// An Ethernet frame with a TCP segment of 1000 bytes, for the hardware to complete.
+fn segment() -> Vec<u8> {
+    let mut frame = vec![7; 14 + 20 + 20 + 1000];
+    frame[12..14].copy_from_slice(&IPV4);
+    let addresses = [10, 0, 0, 1, 10, 0, 0, 2];
+    frame[14..26].copy_from_slice(&[0x45, 0, 4, 16, 0, 0, 0, 0, 64, 6, 0, 0]);
+    frame[26..34].copy_from_slice(&addresses);
+    frame[46] = 5 << 4;
+    let pseudo = [&addresses[..], &[0, 6, 4, 4]].concat();
+    let sum: u32 = pseudo
+        .chunks(2)
+        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
+        .sum();
+    let sum = (sum & 0xffff) + (sum >> 16);
+    frame[50..52].copy_from_slice(&(sum as u16).to_be_bytes());
+    frame
+}
+
+#[test]
+#[ignore = "needs DPDK: ci/test runs it"]
+fn checksums_are_the_ports_business() {
+    let directory = Directory::new("checksums");
+    let _echo = Echo::start(&server(3, &directory.socket()));
+    let mut device = wait(|| open(&client(3, &directory.socket())).ok());
+    wait(|| device.is_link_up().then_some(()));
+    assert!(device.caps().computes_checksums);
+    assert!(device.caps().verifies_checksums);
+    let content = segment();
+    for (offload, verdict) in [(true, Checksums::Good), (false, Checksums::Unknown)] {
+        let mut frame = wait(|| device.allocate(content.len()));
+        frame.copy_from_slice(&content);
+        if offload {
+            frame.offload(Offload {
+                ip_header_len: 20,
+                is_ipv6: false,
+                tcp_header_len: 20,
+                segment: None,
+            });
+        }
+        device.transmit(frame);
+        device.flush(Instant::now());
+        let mut frames = Vec::new();
+        wait(|| {
+            device.receive(Instant::now(), &mut frames);
+            (!frames.is_empty()).then_some(())
+        });
+        assert_eq!(frames[0][0], verdict as u8);
+        let ip = &frames[0][14..34];
+        let sum: u32 = ip
+            .chunks(2)
+            .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
+            .sum();
+        assert_eq!((sum & 0xffff) + (sum >> 16) == 0xffff, offload);
+    }
+}
