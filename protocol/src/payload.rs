@@ -1,10 +1,9 @@
 //! [`Payload`]: the bytes of one segment, as a chain of slices that nobody had to copy.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::{fmt, mem, slice};
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 
 /// One segment's bytes: slices of received buffers, or whatever the sender chained together.
 ///
@@ -12,8 +11,17 @@ use smallvec::SmallVec;
 /// neither of which allocates.
 #[derive(Clone, Default)]
 pub struct Payload {
-    slices: SmallVec<[Bytes; 2]>,
+    slices: Slices,
     len: usize,
+}
+
+#[derive(Clone, Default)]
+enum Slices {
+    #[default]
+    None,
+    One(Bytes),
+    Two([Bytes; 2]),
+    Many(Vec<Bytes>),
 }
 
 impl Payload {
@@ -34,20 +42,34 @@ impl Payload {
 
     /// The slices in order; none is empty.
     pub fn slices(&self) -> &[Bytes] {
-        &self.slices
+        match &self.slices {
+            Slices::None => &[],
+            Slices::One(slice) => slice::from_ref(slice),
+            Slices::Two(slices) => slices,
+            Slices::Many(slices) => slices,
+        }
     }
 
     /// Appends a slice.
+    #[inline]
     pub fn push(&mut self, slice: Bytes) {
         if !slice.is_empty() {
             self.len += slice.len();
-            self.slices.push(slice);
+            match &mut self.slices {
+                Slices::None => self.slices = Slices::One(slice),
+                Slices::Many(slices) => slices.push(slice),
+                Slices::One(first) => self.slices = Slices::Two([mem::take(first), slice]),
+                Slices::Two(two) => {
+                    let [first, second] = mem::take(two);
+                    self.slices = Slices::Many(vec![first, second, slice]);
+                }
+            }
         }
     }
 
     /// All bytes as one run; copies only if they lie in several slices.
     pub fn contiguous(&self) -> Cow<'_, [u8]> {
-        match self.slices.as_slice() {
+        match self.slices() {
             [] => Cow::Borrowed(&[]),
             [only] => Cow::Borrowed(only),
             several => Cow::Owned(several.concat()),
@@ -86,16 +108,11 @@ impl FromIterator<Bytes> for Payload {
 /// Two payloads are equal if their bytes are, however they are sliced.
 impl PartialEq for Payload {
     fn eq(&self, other: &Self) -> bool {
-        let bytes = |payload: &Self| {
-            payload
-                .slices
-                .clone()
-                .into_iter()
-                .flat_map(Bytes::into_iter)
-        };
-        match (self.slices.as_slice(), other.slices.as_slice()) {
+        match (self.slices(), other.slices()) {
             ([one], [another]) => one == another,
-            _ => self.len == other.len && bytes(self).eq(bytes(other)),
+            (ours, theirs) => {
+                self.len == other.len && ours.iter().flatten().eq(theirs.iter().flatten())
+            }
         }
     }
 }
@@ -109,7 +126,7 @@ impl fmt::Debug for Payload {
             f,
             "Payload({} bytes in {} slices)",
             self.len,
-            self.slices.len()
+            self.slices().len()
         )
     }
 }
@@ -130,5 +147,20 @@ mod tests {
         assert_eq!(sliced.contiguous().as_ref(), b"abcdef");
         assert_ne!(whole, Payload::from(&b"abcdeF"[..]));
         assert_ne!(whole, Payload::from(&b"abcde"[..]));
+    }
+
+    #[test]
+    fn slices_keep_their_order_however_many_there_are() {
+        let letters = b"abcde";
+        for count in 0..=letters.len() {
+            let mut payload = Payload::new();
+            for letter in letters[..count].chunks(1) {
+                payload.push(Bytes::from_static(b""));
+                payload.push(Bytes::copy_from_slice(letter));
+            }
+            assert_eq!((payload.len(), payload.slices().len()), (count, count));
+            assert_eq!(payload.contiguous().as_ref(), &letters[..count]);
+            assert_eq!(payload.clone(), payload);
+        }
     }
 }

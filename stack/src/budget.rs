@@ -51,11 +51,13 @@ impl Budget {
         self.used.fetch_sub(len, Ordering::Relaxed);
     }
 
+    /// Either this sees that somebody waits, or whoever waits sees the room when it looks again:
+    /// the three accesses here and in [`Charge::drop`] are sequentially consistent and in this
+    /// order, and so is the fence in [`wait`](Self::wait), between its store and that look. (On x86
+    /// a read-modify-write is a barrier anyway, another one would be a second.)
     fn give_back(&self, len: usize) {
-        self.put_back(len);
-        // Either this sees that somebody waits, or whoever waits sees the room when it looks again.
-        fence(Ordering::SeqCst);
-        if self.contended.load(Ordering::Relaxed) {
+        self.used.fetch_sub(len, Ordering::SeqCst);
+        if self.contended.load(Ordering::SeqCst) {
             self.wake();
         }
     }
@@ -138,7 +140,7 @@ pub(crate) struct Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.account.held.fetch_sub(1, Ordering::Relaxed);
+        self.account.held.fetch_sub(1, Ordering::SeqCst);
         for budget in &self.account.budgets {
             budget.give_back(self.len);
         }

@@ -110,8 +110,8 @@ impl Context<'_> {
     /// # Errors
     /// [`SendRefusal`]; the message is dropped.
     pub fn send(&mut self, message: Message) -> Result<(), SendRefusal> {
-        self.core.check_backlog(self.id)?;
-        self.core.send(self.id, message)
+        let most = self.core.settings().send_backlog;
+        self.core.send(self.id, message, most)
     }
 
     /// The memory, in bytes, that unsent messages of this connection hold.
@@ -134,10 +134,10 @@ impl Context<'_> {
         message: Message,
         deadline: Option<Instant>,
     ) -> Result<Ticket, SendRefusal> {
-        self.core.check_backlog(self.id)?;
+        let most = self.core.settings().send_backlog;
         let ticket = self.core.shared.next_ticket();
         self.core
-            .send_cancellable(self.id, message, ticket, deadline)?;
+            .send_cancellable(self.id, message, most, ticket, deadline)?;
         Ok(ticket)
     }
 

@@ -20,6 +20,7 @@ impl Received {
     }
 
     /// The message without its charge, for who sends it on or accounts for it otherwise.
+    #[inline]
     pub fn into_message(self) -> Message {
         drop(self.charge);
         self.message

@@ -51,20 +51,8 @@ struct Flight {
 
 impl Messages {
     #[inline]
-    pub(super) fn queue(&mut self, outgoing: Outgoing, limits: &Limits) -> Result<(), ApiMisuse> {
-        let message = &outgoing.message;
-        for (part, payload, limit) in [
-            ("front", &message.front, limits.front),
-            ("middle", &message.middle, limits.middle),
-            ("data", &message.data, limits.data),
-        ] {
-            let len = payload.len();
-            if len > limit as usize {
-                return Err(ApiMisuse::PayloadTooLong { part, len, limit });
-            }
-        }
+    pub(super) fn queue(&mut self, outgoing: Outgoing) {
         self.out.push(outgoing);
-        Ok(())
     }
 
     /// Whether there is nothing to transmit.
@@ -325,4 +313,19 @@ pub(super) fn header(segment: &[u8]) -> Result<Header, Malformed> {
         .first_chunk()
         .ok_or(Malformed::HeaderLength(segment.len()))?;
     Ok(Header::decode(wire))
+}
+
+/// Refuses a message that no peer with our limits would take.
+pub(super) fn check(message: &Message, limits: &Limits) -> Result<(), ApiMisuse> {
+    for (part, payload, limit) in [
+        ("front", &message.front, limits.front),
+        ("middle", &message.middle, limits.middle),
+        ("data", &message.data, limits.data),
+    ] {
+        let len = payload.len();
+        if len > limit as usize {
+            return Err(ApiMisuse::PayloadTooLong { part, len, limit });
+        }
+    }
+    Ok(())
 }

@@ -375,8 +375,9 @@ impl Connection {
     /// [`ApiMisuse::PayloadTooLong`]; nothing is queued.
     #[inline]
     pub fn send(&mut self, message: Message) -> Result<(), ApiMisuse> {
-        let outgoing = Outgoing::new(message, None);
-        self.messages.queue(outgoing, &self.config.limits)
+        messages::check(&message, &self.config.limits)?;
+        self.messages.queue(Outgoing::new(message, None));
+        Ok(())
     }
 
     /// Queues a message that [`cancel`](Self::cancel) can take back by its ticket.
@@ -384,8 +385,9 @@ impl Connection {
     /// # Errors
     /// [`ApiMisuse::PayloadTooLong`]; nothing is queued.
     pub fn send_cancellable(&mut self, message: Message, ticket: Ticket) -> Result<(), ApiMisuse> {
-        let outgoing = Outgoing::new(message, Some(ticket));
-        self.messages.queue(outgoing, &self.config.limits)
+        messages::check(&message, &self.config.limits)?;
+        self.messages.queue(Outgoing::new(message, Some(ticket)));
+        Ok(())
     }
 
     /// All that was laid out has left, and can be taken back no more.

@@ -14,6 +14,8 @@ mod reader;
 mod tests;
 mod writer;
 
+use crate::crc;
+
 pub(crate) use abort::{Position, abort};
 pub use error::FrameError;
 pub use preamble::{MAX_SEGMENTS, PREAMBLE_LEN, Preamble, SegmentDescriptor};
@@ -58,6 +60,23 @@ pub struct Layout {
     /// Whether segments have checksums (Ceph's `ms_crc_data`); without, the fields are 0 and are
     /// not looked at. The two ends must agree, nothing negotiates it.
     pub data_crc: bool,
+}
+
+impl Layout {
+    /// The checksum of an empty segment.
+    const fn empty_crc(self) -> u32 {
+        if self.data_crc { crc::SEGMENT } else { 0 }
+    }
+
+    /// Continues the checksum of a segment.
+    #[inline]
+    fn crc(self, crc: u32, bytes: &[u8]) -> u32 {
+        if self.data_crc {
+            crc::crc32c(crc, bytes)
+        } else {
+            crc
+        }
+    }
 }
 
 /// The longest epilogue of any revision, in bytes.

@@ -48,17 +48,16 @@ pub struct Preamble {
 
 impl Preamble {
     /// The preamble of a frame with these segments, without the empty ones at the end.
-    pub fn new(tag: Tag, descriptors: [SegmentDescriptor; MAX_SEGMENTS]) -> Self {
+    pub fn new(tag: Tag, mut descriptors: [SegmentDescriptor; MAX_SEGMENTS]) -> Self {
         let used = descriptors
             .iter()
             .rposition(|segment| segment.len > 0)
             .unwrap_or(0);
-        let mut kept = [SegmentDescriptor::default(); MAX_SEGMENTS];
-        kept[..=used].copy_from_slice(&descriptors[..=used]);
+        descriptors[used + 1..].fill(SegmentDescriptor::default());
         Self {
             tag,
             count: used as u8 + 1,
-            descriptors: kept,
+            descriptors,
         }
     }
 

@@ -1,7 +1,7 @@
 //! [`FrameReader`]: received bytes in, frames out; segments are slices of what was received.
 
 use std::collections::VecDeque;
-use std::mem;
+use std::{iter, mem};
 
 use bytes::{Buf, Bytes};
 
@@ -10,7 +10,6 @@ use super::{
     FrameError, Layout, Limits, MAX_EPILOGUE_LEN, MAX_SEGMENTS, PREAMBLE_LEN, Preamble, Revision,
     late_status,
 };
-use crate::crc;
 use crate::payload::Payload;
 use crate::wire::Tag;
 
@@ -79,7 +78,7 @@ impl FrameReader {
             preamble_wire: preamble.encode(),
             first: Vec::new(),
             rest: Default::default(),
-            crcs: [crc::SEGMENT; MAX_SEGMENTS],
+            crcs: [layout.empty_crc(); MAX_SEGMENTS],
         }
     }
 
@@ -110,7 +109,7 @@ impl FrameReader {
     /// Copies the bytes at the front, as many as there are, without taking them.
     pub(crate) fn peek_raw<'b>(&self, buffer: &'b mut [u8]) -> &'b [u8] {
         let mut filled = 0;
-        for slice in &self.input.slices {
+        for slice in self.input.slices() {
             let n = slice.len().min(buffer.len() - filled);
             buffer[filled..filled + n].copy_from_slice(&slice[..n]);
             filled += n;
@@ -228,7 +227,7 @@ impl FrameReader {
             self.preamble_wire = wire;
         }
         self.first.clear();
-        self.crcs = [crc::SEGMENT; MAX_SEGMENTS];
+        self.crcs = [self.layout.empty_crc(); MAX_SEGMENTS];
         self.stage = Stage::Segment(0);
         Ok(true)
     }
@@ -244,18 +243,14 @@ impl FrameReader {
     /// Collects what has come of a segment; returns whether that is all of it.
     fn receive_segment(&mut self, segment: usize) -> bool {
         let mut missing = self.segment_missing(segment);
+        let crc = &mut self.crcs[segment];
         while missing > 0 {
-            let sum = |crc: &mut u32, bytes: &[u8]| {
-                if self.layout.data_crc {
-                    *crc = crc::crc32c(*crc, bytes);
-                }
-            };
             if segment == 0 {
                 let Some(bytes) = self.input.front(missing) else {
                     return false;
                 };
                 let len = bytes.len();
-                sum(&mut self.crcs[0], bytes);
+                *crc = self.layout.crc(*crc, bytes);
                 self.first.extend_from_slice(bytes);
                 self.input.advance(len);
                 missing -= len;
@@ -263,7 +258,7 @@ impl FrameReader {
                 let Some(slice) = self.input.take_slice(missing) else {
                     return false;
                 };
-                sum(&mut self.crcs[segment], &slice);
+                *crc = self.layout.crc(*crc, &slice);
                 missing -= slice.len();
                 self.rest[segment - 1].push(slice);
             }
@@ -321,42 +316,60 @@ impl FrameReader {
 /// Received bytes that no frame has claimed yet.
 #[derive(Debug, Clone, Default)]
 struct Input {
-    slices: VecDeque<Bytes>,
+    /// The run that comes next; empty only if there is none.
+    front: Bytes,
+    /// The runs behind it.
+    later: VecDeque<Bytes>,
     len: usize,
 }
 
 impl Input {
     fn push(&mut self, slice: Bytes) {
-        if !slice.is_empty() {
-            self.len += slice.len();
-            self.slices.push_back(slice);
+        if slice.is_empty() {
+            return;
         }
+        self.len += slice.len();
+        if self.front.is_empty() {
+            self.front = slice;
+        } else {
+            self.later.push_back(slice);
+        }
+    }
+
+    fn slices(&self) -> impl Iterator<Item = &Bytes> {
+        iter::once(&self.front).chain(&self.later)
     }
 
     /// Up to `most` bytes that lie in one run, without taking them.
     fn front(&self, most: usize) -> Option<&[u8]> {
-        let front = self.slices.front()?;
-        Some(&front[..front.len().min(most)])
+        let front = &self.front;
+        (!front.is_empty()).then(|| &front[..front.len().min(most)])
     }
 
     /// Takes bytes off the first run, which has as many.
+    #[inline]
     fn advance(&mut self, n: usize) {
         self.len -= n;
-        if let Some(front) = self.slices.front_mut() {
-            front.advance(n);
-            if front.is_empty() {
-                self.slices.pop_front();
-            }
+        self.front.advance(n);
+        if self.front.is_empty() {
+            self.next_run();
         }
+    }
+
+    /// Takes what is left of the first run.
+    fn next_run(&mut self) -> Bytes {
+        mem::replace(&mut self.front, self.later.pop_front().unwrap_or_default())
     }
 
     /// Up to `most` bytes that lie in one run.
     fn take_slice(&mut self, most: usize) -> Option<Bytes> {
-        let front = self.slices.front_mut()?;
-        let slice = if front.len() > most {
-            front.split_to(most)
+        if self.front.is_empty() {
+            return None;
+        }
+        let slice = if self.front.len() > most {
+            self.front.split_to(most)
         } else {
-            self.slices.pop_front().unwrap_or_default()
+            self.next_run()
         };
         self.len -= slice.len();
         Some(slice)
@@ -365,11 +378,7 @@ impl Input {
     /// The next `N` bytes, or nothing if there are not enough.
     #[inline]
     fn take_array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        if let Some(array) = self
-            .slices
-            .front()
-            .and_then(|front| front.first_chunk().copied())
-        {
+        if let Some(array) = self.front.first_chunk().copied() {
             self.advance(N);
             return Some(array);
         }
@@ -384,11 +393,8 @@ impl Input {
         }
         let mut filled = 0;
         while filled < buffer.len() {
-            let Some(front) = self.slices.front() else {
-                break;
-            };
-            let n = front.len().min(buffer.len() - filled);
-            buffer[filled..filled + n].copy_from_slice(&front[..n]);
+            let n = self.front.len().min(buffer.len() - filled);
+            buffer[filled..filled + n].copy_from_slice(&self.front[..n]);
             filled += n;
             self.advance(n);
         }

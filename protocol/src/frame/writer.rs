@@ -9,7 +9,6 @@ use super::preamble::SegmentDescriptor;
 use super::{
     Layout, MAX_EPILOGUE_LEN, MAX_SEGMENTS, PREAMBLE_LEN, Preamble, Revision, late_status,
 };
-use crate::crc;
 use crate::payload::Payload;
 use crate::wire::Tag;
 
@@ -50,9 +49,6 @@ pub fn write_control(layout: Layout, tag: Tag, segment: &[u8], out: &mut BytesMu
     );
     debug_assert!(queue.is_empty());
 }
-
-/// Continues a checksum.
-type Sum = fn(u32, &[u8]) -> u32;
 
 /// Lays out frames back to back.
 ///
@@ -134,11 +130,6 @@ impl<'a> FrameWriter<'a> {
         first: &[u8],
         rest: [&Payload; MAX_SEGMENTS - 1],
     ) -> usize {
-        let (empty, sum): (u32, Sum) = if layout.data_crc {
-            (crc::SEGMENT, crc::crc32c)
-        } else {
-            (0, |_, _| 0)
-        };
         let lens = [first.len(), rest[0].len(), rest[1].len(), rest[2].len()];
         let mut descriptors = [SegmentDescriptor::default(); MAX_SEGMENTS];
         for ((descriptor, len), alignment) in descriptors.iter_mut().zip(lens).zip(ALIGNMENT) {
@@ -152,12 +143,12 @@ impl<'a> FrameWriter<'a> {
         self.block.put_slice(&preamble.encode());
         self.block.put_slice(first);
         let mut crcs = [0; MAX_SEGMENTS];
-        crcs[0] = sum(empty, first);
+        crcs[0] = layout.crc(layout.empty_crc(), first);
         if layout.revision == Revision::Rev1 && !first.is_empty() {
             self.block.put_u32_le(crcs[0]);
         }
         for (payload, crc) in rest.iter().zip(&mut crcs[1..]).take(count - 1) {
-            *crc = self.payload(payload, empty, sum);
+            *crc = self.payload(payload, layout);
         }
         self.epilogue(status, layout.revision, count, &crcs);
         preamble.frame_len(layout.revision)
@@ -170,10 +161,10 @@ impl<'a> FrameWriter<'a> {
         }
     }
 
-    fn payload(&mut self, payload: &Payload, empty: u32, sum: Sum) -> u32 {
-        let mut crc = empty;
+    fn payload(&mut self, payload: &Payload, layout: Layout) -> u32 {
+        let mut crc = layout.empty_crc();
         for slice in payload.slices() {
-            crc = sum(crc, slice);
+            crc = layout.crc(crc, slice);
             if slice.len() >= self.link_from {
                 self.finish();
                 self.queue.push_back(slice.clone());
@@ -207,10 +198,16 @@ impl<'a> FrameWriter<'a> {
         self.block.put_slice(&wire[..revision.epilogue_len(count)]);
     }
 
+    #[inline]
     fn make_room(&mut self, len: usize) {
         if self.block.capacity() - self.block.len() < len {
-            self.finish();
-            *self.block = self.blocks.exchange(std::mem::take(self.block), len);
+            self.exchange(len);
         }
+    }
+
+    #[cold]
+    fn exchange(&mut self, len: usize) {
+        self.finish();
+        *self.block = self.blocks.exchange(std::mem::take(self.block), len);
     }
 }

@@ -108,7 +108,7 @@ impl Core {
         &self.shared.metrics[self.number]
     }
 
-    pub(super) fn settings(&self) -> &Settings {
+    pub(crate) fn settings(&self) -> &Settings {
         &self.shared.settings
     }
 
@@ -126,29 +126,26 @@ impl Core {
         self.wire(id).map_or(0, |wire| wire.protocol.queued())
     }
 
-    /// Refuses what would be too much to send. Handles look themselves: what they have taken is
-    /// never dropped.
-    pub(crate) fn check_backlog(&self, id: ConnectionId) -> Result<(), SendRefusal> {
-        let queued = self.queued(id);
-        if queued > self.settings().send_backlog {
-            return Err(SendRefusal::Backlog { queued });
-        }
-        Ok(())
-    }
-
-    #[inline]
-    pub(crate) fn send(&mut self, id: ConnectionId, message: Message) -> Result<(), SendRefusal> {
-        self.queue(id, message, protocol::Connection::send)
+    /// Queues a message, unless more than `most` bytes are queued already. (Handles look themselves:
+    /// what they have taken is never dropped.)
+    pub(crate) fn send(
+        &mut self,
+        id: ConnectionId,
+        message: Message,
+        most: usize,
+    ) -> Result<(), SendRefusal> {
+        self.queue(id, message, most, protocol::Connection::send)
     }
 
     pub(crate) fn send_cancellable(
         &mut self,
         id: ConnectionId,
         message: Message,
+        most: usize,
         ticket: Ticket,
         deadline: Option<Instant>,
     ) -> Result<(), SendRefusal> {
-        self.queue(id, message, |protocol, message| {
+        self.queue(id, message, most, |protocol, message| {
             protocol.send_cancellable(message, ticket)
         })?;
         let cancellation = deadline.map(|at| ((at, ticket), id));
@@ -156,16 +153,22 @@ impl Core {
         Ok(())
     }
 
+    #[inline]
     fn queue(
         &mut self,
         id: ConnectionId,
         mut message: Message,
+        most: usize,
         send: impl FnOnce(&mut protocol::Connection, Message) -> Result<(), protocol::ApiMisuse>,
     ) -> Result<(), SendRefusal> {
         let entry = self.entries.get_mut(id).ok_or(SendRefusal::Closed)?;
         let len = message.payload_len();
         match &mut entry.link {
             Link::Wire(wire) => {
+                let queued = wire.protocol.queued();
+                if queued > most {
+                    return Err(SendRefusal::Backlog { queued });
+                }
                 if wire.end_by.is_some() {
                     return Err(SendRefusal::Closed);
                 }
@@ -428,8 +431,14 @@ impl Core {
         &mut self,
         id: ConnectionId,
     ) -> Result<Option<protocol::Event>, ConnectionError> {
-        self.wire_mut(id)
-            .map_or(Ok(None), |wire| wire.protocol.poll())
+        let polled = self
+            .wire_mut(id)
+            .map_or(Ok(None), |wire| wire.protocol.poll());
+        if let Ok(Some(protocol::Event::Message(message))) = &polled {
+            add(&self.metrics().messages_received, 1);
+            add(&self.metrics().bytes_received, message.payload_len());
+        }
+        polled
     }
 
     /// What the connection's messages count against, from now on.

@@ -160,7 +160,7 @@ impl Reactor {
             }
             Command::Send { to, message } => {
                 if let Some(id) = to.id()
-                    && let Err(error) = self.core.send(id, message)
+                    && let Err(error) = self.core.send(id, message, usize::MAX)
                 {
                     tracing::warn!("{to:?}: message dropped: {error}");
                 }
@@ -177,7 +177,9 @@ impl Reactor {
                 deadline,
             } => {
                 if let Some(id) = to.id()
-                    && let Err(error) = self.core.send_cancellable(id, message, ticket, deadline)
+                    && let Err(error) =
+                        self.core
+                            .send_cancellable(id, message, usize::MAX, ticket, deadline)
                 {
                     tracing::warn!("{to:?}: message dropped: {error}");
                 }
@@ -287,11 +289,7 @@ impl Reactor {
                     }
                 }
                 Ok(Some(ConnectionEvent::Message(message))) => {
-                    let charge = context.core.take_charge(id);
-                    let metrics = context.core.metrics();
-                    add(&metrics.messages_received, 1);
-                    add(&metrics.bytes_received, message.payload_len());
-                    let message = Received::new(message, charge);
+                    let message = Received::new(message, context.core.take_charge(id));
                     self.dispatcher.message(context, message);
                     if self.core.is_lot_full() {
                         self.core.transmit(now);
