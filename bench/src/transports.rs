@@ -13,7 +13,7 @@ use msgr_transport::tcp::wire::{Wire, WireConfig};
 use msgr_transport::tcp::{Tcp, TcpConfig};
 use msgr_transport::{OpenError, Transport};
 
-use dpdk::DpdkArgs;
+use dpdk::{DpdkArgs, OpenPort};
 pub(crate) use probe::{Finding, Status, findings};
 
 /// A transport that `--transport` can name. `ring` and `wire` stay within one process and cannot be
@@ -75,7 +75,7 @@ impl Choice {
 }
 
 /// Where the two ends of a comparison meet.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) enum Network {
     /// The loopback interface of this host.
     Loopback,
@@ -83,6 +83,8 @@ pub(crate) enum Network {
     Ring(RingNetwork),
     /// An Ethernet within the process, for userspace TCP.
     Wire(Wire),
+    /// Two of DPDK's ports, connected within the process.
+    Ports([OpenPort; 2]),
 }
 
 /// One of the two ends.
@@ -94,12 +96,16 @@ pub(crate) enum End {
 
 impl Network {
     /// A new one, by the name of a transport.
-    pub(crate) fn new(name: &str) -> Result<Self, UnknownTransport> {
+    pub(crate) fn new(name: &str) -> anyhow::Result<Self> {
         match name {
+            "dpdk" => {
+                let configs = [SERVER, CLIENT].map(|ip| TcpConfig::new(ip.into(), 24));
+                Ok(Self::Ports(dpdk::connected(configs)?))
+            }
             "ring" => Ok(Self::Ring(RingNetwork::default())),
             "wire" => Ok(Self::Wire(Wire::new(WireConfig::default()))),
             "posix" => Ok(Self::Loopback),
-            other => Err(UnknownTransport(other.to_owned())),
+            other => Err(UnknownTransport(other.to_owned()).into()),
         }
     }
 
@@ -110,23 +116,27 @@ impl Network {
             Self::Ring(network) => Ok(Box::new(Ring::new(network)?)),
             Self::Wire(wire) => {
                 let address = match end {
-                    End::Server => WIRE_SERVER,
-                    End::Client => WIRE_CLIENT,
+                    End::Server => SERVER,
+                    End::Client => CLIENT,
                 };
                 let config = TcpConfig::new(address.into(), 24);
                 Ok(Box::new(Tcp::new(wire.port(), config, Instant::now())?))
             }
+            Self::Ports(ports) => ports[end as usize].take(),
         }
     }
 
     /// Where the server may listen: at the first of these that works.
     pub(crate) fn addresses(&self) -> Vec<IpAddr> {
         match self {
-            Self::Wire(_) => vec![WIRE_SERVER.into()],
-            _ => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+            Self::Wire(_) | Self::Ports(_) => vec![SERVER.into()],
+            Self::Loopback | Self::Ring(_) => {
+                vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+            }
         }
     }
 }
 
-const WIRE_SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-const WIRE_CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+/// The two ends of a network of their own.
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);

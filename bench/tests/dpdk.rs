@@ -36,6 +36,15 @@ fn words(program: &str, words: &str) -> Command {
     command
 }
 
+/// A command on one of the hosts.
+fn on(host: &str, program: &str) -> Command {
+    words("ip", &format!("netns exec {host} {program}"))
+}
+
+fn msgr(host: &str) -> Command {
+    on(host, env!("CARGO_BIN_EXE_msgr"))
+}
+
 impl Hosts {
     fn new(mtu: usize) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -56,18 +65,9 @@ impl Hosts {
             run(&mut words("ip", &line));
         }
         // Else what the kernel sends has no checksums yet, and is not cut into packets.
-        let mut ethtool = hosts.on(kernel, "ethtool");
+        let mut ethtool = on(kernel, "ethtool");
         run(ethtool.args("-K veth0 tx off tso off gso off gro off".split(' ')));
         hosts
-    }
-
-    /// A command on one of the two.
-    fn on(&self, host: &str, program: &str) -> Command {
-        words("ip", &format!("netns exec {host} {program}"))
-    }
-
-    fn msgr(&self, host: &str) -> Command {
-        self.on(host, env!("CARGO_BIN_EXE_msgr"))
     }
 
     /// The arguments that have `msgr` use DPDK at our end.
@@ -85,14 +85,6 @@ impl Hosts {
             .map(str::to_owned)
             .collect()
     }
-
-    fn ping(&self, host: &str, addr: &str, args: &[String]) -> Value {
-        let mut command = self.msgr(host);
-        command
-            .args(["ping", addr, "--json", "--timeout", "120"])
-            .args(args);
-        json(&run(&mut command).stdout)
-    }
 }
 
 impl Drop for Hosts {
@@ -101,6 +93,14 @@ impl Drop for Hosts {
             let _ = words("ip", &format!("netns del {host}")).output();
         }
     }
+}
+
+fn ping(host: &str, addr: &str, args: &[String]) -> Value {
+    let mut command = msgr(host);
+    command
+        .args(["ping", addr, "--json", "--timeout", "120"])
+        .args(args);
+    json(&run(&mut command).stdout)
 }
 
 fn strs(args: &[String]) -> Vec<&str> {
@@ -123,12 +123,10 @@ fn against_the_kernel(mtu: usize) {
 
     let serving = hosts.dpdk();
     let addr = format!("v2:{OURS}:7100/0");
-    let server = Server::start_by(hosts.msgr(&hosts.ours), &addr, &strs(&serving));
-    run(hosts
-        .on(&hosts.kernel, "ping")
-        .args(["-c", "3", "-i", "0.2", OURS]));
+    let server = Server::start_by(msgr(&hosts.ours), &addr, &strs(&serving));
+    run(on(&hosts.kernel, "ping").args(["-c", "3", "-i", "0.2", OURS]));
     for load in &loads {
-        let result = hosts.ping(&hosts.kernel, &addr, load);
+        let result = ping(&hosts.kernel, &addr, load);
         assert_eq!(result["received"], result["sent"], "{result}");
         assert_eq!(result["corrupt"], 0, "{result}");
     }
@@ -137,9 +135,9 @@ fn against_the_kernel(mtu: usize) {
     assert_eq!(totals["accepted"], loads.len(), "{totals}");
 
     let addr = format!("v2:{KERNEL}:7101/0");
-    let server = Server::start_by(hosts.msgr(&hosts.kernel), &addr, &[]);
+    let server = Server::start_by(msgr(&hosts.kernel), &addr, &[]);
     for load in &loads {
-        let result = hosts.ping(&hosts.ours, &addr, &[&hosts.dpdk(), &load[..]].concat());
+        let result = ping(&hosts.ours, &addr, &[&hosts.dpdk(), &load[..]].concat());
         assert_eq!(result["received"], result["sent"], "{result}");
         assert_eq!(result["corrupt"], 0, "{result}");
     }
@@ -166,8 +164,8 @@ fn a_killed_server_comes_back() {
     let mut serving = hosts.dpdk();
     serving.extend(["--policy", "stateful-server"].map(str::to_owned));
     let addr = format!("v2:{OURS}:7100/7");
-    let server = Server::start_by(hosts.msgr(&hosts.ours), &addr, &strs(&serving));
-    let mut client = hosts.msgr(&hosts.kernel);
+    let server = Server::start_by(msgr(&hosts.ours), &addr, &strs(&serving));
+    let mut client = msgr(&hosts.kernel);
     client.args([
         "ping",
         &addr,
@@ -180,7 +178,7 @@ fn a_killed_server_comes_back() {
     let client = client.stdout(std::process::Stdio::piped()).spawn().unwrap();
     std::thread::sleep(std::time::Duration::from_millis(300));
     drop(server);
-    let server = Server::start_by(hosts.msgr(&hosts.ours), &addr, &strs(&serving));
+    let server = Server::start_by(msgr(&hosts.ours), &addr, &strs(&serving));
     let output = client.wait_with_output().unwrap();
     let result = json(&output.stdout);
     assert!(output.status.success(), "{result}");

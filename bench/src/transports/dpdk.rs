@@ -16,7 +16,7 @@ use msgr_transport::{OpenError, Operation, Transport};
 #[command(next_help_heading = "With --transport dpdk")]
 pub(crate) struct DpdkArgs {
     /// The port: a PCI address, or a virtual device with its options, as DPDK writes them, for
-    /// example net_af_packet0,iface=veth1.
+    /// example `net_af_packet0,iface=veth1`.
     #[arg(long, value_name = "DEVARGS")]
     dpdk_device: Option<String>,
     /// Our address there, for example 10.0.0.2/24. May be given for IPv4 and for IPv6.
@@ -59,9 +59,9 @@ impl FromStr for Address {
 
 /// A port that is open, until a reactor takes it.
 #[derive(Clone)]
-pub(super) struct OpenPort {
+pub(crate) struct OpenPort {
     device: Arc<Mutex<Option<DpdkDevice>>>,
-    config: TcpConfig,
+    config: Arc<TcpConfig>,
 }
 
 impl DpdkArgs {
@@ -92,9 +92,19 @@ impl DpdkArgs {
         let mut queues = Eal::start(&environment)?.open(device, &port)?;
         Ok(OpenPort {
             device: Arc::new(Mutex::new(queues.pop())),
-            config,
+            config: Arc::new(config),
         })
     }
+}
+
+/// Two ports that are connected to each other, with an address each.
+pub(super) fn connected(configs: [TcpConfig; 2]) -> anyhow::Result<[OpenPort; 2]> {
+    let [a, b] = Eal::start(&EalConfig::default())?.ring_pair(&PortConfig::default())?;
+    let [one, other] = configs;
+    Ok([(a, one), (b, other)].map(|(mut queues, config)| OpenPort {
+        device: Arc::new(Mutex::new(queues.pop())),
+        config: Arc::new(config),
+    }))
 }
 
 impl OpenPort {
@@ -109,7 +119,7 @@ impl OpenPort {
         })?;
         Ok(Box::new(Tcp::new(
             device,
-            self.config.clone(),
+            TcpConfig::clone(&self.config),
             Instant::now(),
         )?))
     }

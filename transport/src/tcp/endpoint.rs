@@ -227,6 +227,12 @@ impl<D: Device> Tcp<D> {
         if id.is_none() && segment.opens() && self.names.is_listened_at(segment.ends.local) {
             return;
         }
+        // Nothing answers a SYN that has not gone out yet. To smoltcp 0.14 such a SYN is a window
+        // that was overrun, and it panics.
+        let flow = id.and_then(|id| self.flows.get(id));
+        if flow.is_some_and(|flow| flow.phase == Phase::Connecting && flow.sent_up_to.is_none()) {
+            return;
+        }
         self.phy.bring(frame, packet);
         let Self {
             interface,
@@ -315,7 +321,12 @@ impl<D: Device> Tcp<D> {
                     return self.end(id, reason, events);
                 }
             }
-            Phase::Connecting | Phase::Accepting(_) => {}
+            // An attempt that has just timed out.
+            Phase::Connecting | Phase::Accepting(_) => {
+                if flow.state() == State::Closed {
+                    return self.establish(id, events);
+                }
+            }
             Phase::Draining | Phase::Shut | Phase::HalfClosed => {
                 if flow.state() == State::Closed {
                     return self.remove(id);
