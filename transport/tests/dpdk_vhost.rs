@@ -249,6 +249,27 @@ fn a_sleeper_is_woken() {
     assert!(slept > 0);
 }
 
+#[test]
+#[ignore = "needs DPDK: ci/test runs it"]
+fn a_device_that_is_declined_can_be_opened_later() {
+    let directory = Directory::new("declined");
+    let _echo = Echo::start(&server(4, &directory.socket()));
+    let device = client(4, &directory.socket());
+    drop(wait(|| open(&device).ok()));
+    let greedy = PortConfig {
+        queues: 2,
+        ..config()
+    };
+    let eal = Eal::start(&EalConfig::default()).unwrap();
+    for number in 0..10 {
+        let error = eal.open(&device, &greedy).unwrap_err();
+        assert!(matches!(error, DpdkError::Setting { .. }), "{error}");
+        let mut device = open(&device).unwrap();
+        wait(|| device.is_link_up().then_some(()));
+        round(&mut device, number, 300);
+    }
+}
+
 /// An Ethernet frame with a TCP segment of 1000 bytes, for the hardware to complete.
 fn segment() -> Vec<u8> {
     let mut frame = vec![7; 14 + 20 + 20 + 1000];

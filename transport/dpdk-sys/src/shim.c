@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <rte_alarm.h>
+#include <rte_cycles.h>
 #include <rte_dev.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
@@ -201,7 +203,7 @@ static int info(uint16_t port, struct info *out)
     return 0;
 }
 
-static int open_port(uint16_t port, const struct setup *setup)
+static int configure(uint16_t port, const struct setup *setup, int interrupts)
 {
     struct rte_eth_dev_info dev;
     struct rte_eth_conf conf = {0};
@@ -211,7 +213,7 @@ static int open_port(uint16_t port, const struct setup *setup)
     if (error)
         return error;
     conf.rxmode.mtu = setup->mtu;
-    conf.intr_conf.rxq = setup->interrupts;
+    conf.intr_conf.rxq = interrupts;
     if (setup->offloads & RX_CHECKSUM)
         conf.rxmode.offloads |= dev.rx_offload_capa &
             (RTE_ETH_RX_OFFLOAD_TCP_CKSUM | RTE_ETH_RX_OFFLOAD_IPV4_CKSUM);
@@ -234,11 +236,37 @@ static int open_port(uint16_t port, const struct setup *setup)
         if (!error)
             error = rte_eth_tx_queue_setup(port, i, tx, socket, NULL);
     }
+    return error;
+}
+
+/*
+ * Interrupts are tried last: net_virtio_user, once configured with them and not started, leaves a
+ * handler behind when it is closed.
+ */
+static int open_port(uint16_t port, const struct setup *setup)
+{
+    int error = configure(port, setup, 0);
+
+    if (!error && setup->interrupts && configure(port, setup, 1))
+        error = configure(port, setup, 0);
     if (!error)
         error = rte_eth_dev_start(port);
     if (!error)
         rte_eth_allmulticast_enable(port); /* for neighbour discovery, where it is filtered */
     return error;
+}
+
+static void is_drained(void *done) { __atomic_store_n((int *)done, 1, __ATOMIC_RELEASE); }
+
+/* Returns when everything has run that drivers have put off until now, on DPDK's own thread. */
+static void drain_alarms(void)
+{
+    int done = 0;
+
+    if (rte_eal_alarm_set(1, is_drained, &done))
+        return;
+    while (!__atomic_load_n(&done, __ATOMIC_ACQUIRE))
+        rte_delay_us_sleep(10);
 }
 
 static void close_port(uint16_t port)
@@ -248,6 +276,8 @@ static void close_port(uint16_t port)
     if (rte_eth_dev_info_get(port, &dev))
         return;
     rte_eth_dev_stop(port);
+    /* net_virtio_user puts off what it does about a peer that is gone, and does not call it off. */
+    drain_alarms();
     rte_eth_dev_close(port);
     rte_dev_remove(dev.device);
 }
