@@ -68,10 +68,14 @@ impl Preamble {
 
     /// The size of the whole frame in bytes.
     pub fn frame_len(&self, revision: Revision) -> usize {
-        let segments = self.segments();
-        let first_crc = revision.first_crc_len(segments[0].len as usize);
-        let payload: usize = segments.iter().map(|segment| segment.len as usize).sum();
-        PREAMBLE_LEN + first_crc + payload + revision.epilogue_len(segments.len())
+        let first_crc = revision.first_crc_len(self.segment_len(0));
+        let segments: usize = (0..MAX_SEGMENTS).map(|at| self.segment_len(at)).sum();
+        PREAMBLE_LEN + first_crc + segments + revision.epilogue_len(self.count.into())
+    }
+
+    /// The size of a segment in bytes; 0 for one that the frame does not have.
+    pub(super) fn segment_len(&self, segment: usize) -> usize {
+        self.descriptors[segment].len as usize
     }
 
     /// The bytes on the wire.

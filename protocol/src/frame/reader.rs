@@ -213,8 +213,8 @@ impl FrameReader {
 
     /// The sum of the lengths of all segments but the first, of the frame whose preamble is there.
     pub(crate) fn payload_len(&self) -> usize {
-        let rest = self.preamble.segments().iter().skip(1);
-        rest.map(|segment| segment.len as usize).sum()
+        let rest = 1..MAX_SEGMENTS;
+        rest.map(|segment| self.preamble.segment_len(segment)).sum()
     }
 
     #[inline]
@@ -237,7 +237,7 @@ impl FrameReader {
             0 => self.first.len(),
             _ => self.rest[segment - 1].len(),
         };
-        self.preamble.segments()[segment].len as usize - received
+        self.preamble.segment_len(segment) - received
     }
 
     /// Collects what has come of a segment; returns whether that is all of it.
@@ -267,8 +267,8 @@ impl FrameReader {
     }
 
     fn after_segment(&self, segment: usize) -> Stage {
-        let SegmentDescriptor { len, .. } = self.preamble.segments()[segment];
-        if self.layout.revision == Revision::Rev1 && segment == 0 && len > 0 {
+        let len = self.preamble.segment_len(segment);
+        if segment == 0 && self.layout.revision.first_crc_len(len) > 0 {
             return Stage::FirstCrc;
         }
         self.next_segment(segment)

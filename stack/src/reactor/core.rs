@@ -431,14 +431,13 @@ impl Core {
         &mut self,
         id: ConnectionId,
     ) -> Result<Option<protocol::Event>, ConnectionError> {
-        let polled = self
-            .wire_mut(id)
-            .map_or(Ok(None), |wire| wire.protocol.poll());
-        if let Ok(Some(protocol::Event::Message(message))) = &polled {
-            add(&self.metrics().messages_received, 1);
-            add(&self.metrics().bytes_received, message.payload_len());
-        }
-        polled
+        self.wire_mut(id)
+            .map_or(Ok(None), |wire| wire.protocol.poll())
+    }
+
+    pub(super) fn count_received(&self, message: &Message) {
+        add(&self.metrics().messages_received, 1);
+        add(&self.metrics().bytes_received, message.payload_len());
     }
 
     /// What the connection's messages count against, from now on.

@@ -276,6 +276,9 @@ impl Reactor {
     fn pump(&mut self, mut id: ConnectionId, now: Instant) {
         loop {
             let polled = self.core.poll(id);
+            if let Ok(Some(ConnectionEvent::Message(message))) = &polled {
+                self.core.count_received(message);
+            }
             let context = &mut Context {
                 core: &mut self.core,
                 id,
