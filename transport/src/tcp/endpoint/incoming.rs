@@ -1,0 +1,122 @@
+//! What comes in: which connection a packet is for, and who is welcome.
+
+use std::ops::Range;
+use std::time::Instant;
+
+use smoltcp::socket::tcp::State;
+
+use super::super::flow::{Flow, Phase};
+use super::super::link::Input;
+use super::super::segment::Segment;
+use super::super::{BURST, Checksums, Device, ETHERNET_HEADER_LEN, Frame};
+use super::{BURSTS, Tcp};
+use crate::ConnId;
+
+impl<D: Device> Tcp<D> {
+    /// Takes in what has arrived. Whether anything has.
+    pub(super) fn receive(&mut self, now: Instant) -> bool {
+        let mut any = false;
+        for _ in 0..BURSTS {
+            let mut burst = std::mem::take(&mut self.burst);
+            burst.extend(self.phy.looped.drain(..));
+            let looped = burst.len();
+            self.phy.device.receive(now, &mut burst);
+            any |= !burst.is_empty();
+            let is_full = burst.len() - looped >= BURST;
+            for (at, frame) in burst.drain(..).enumerate() {
+                if at < looped {
+                    let packet = ETHERNET_HEADER_LEN..frame.len();
+                    self.take_in(frame, packet);
+                } else if frame.checksums() != Checksums::Bad {
+                    match self.phy.input(&frame) {
+                        Input::Ip(packet) => self.take_in(frame, packet),
+                        Input::Handled | Input::Ignored(_) => {}
+                    }
+                }
+            }
+            self.burst = burst;
+            if !is_full {
+                break;
+            }
+        }
+        any
+    }
+
+    /// Takes in an IP packet.
+    fn take_in(&mut self, frame: D::Frame, packet: Range<usize>) {
+        let at = self.clock.at(self.phy.now);
+        let Some(segment) = Segment::peek(&frame[packet.clone()]) else {
+            self.phy.bring(frame, packet);
+            let Self {
+                interface,
+                phy,
+                nobody,
+                ..
+            } = self;
+            interface.poll_ingress_single(at, phy, nobody);
+            return;
+        };
+        let known = self.by_ends.get(&segment.ends).copied();
+        let id = match known {
+            Some(id) if segment.opens() && self.may_begin_anew(id) => {
+                self.remove(id);
+                self.welcome(&segment)
+            }
+            None if segment.opens() => self.welcome(&segment),
+            known => known,
+        };
+        // Who is not answered asks again; who asks where nobody listens is told so.
+        if id.is_none() && segment.opens() && self.names.is_listened_at(segment.ends.local) {
+            return;
+        }
+        // Nothing answers a SYN that has not gone out yet. To smoltcp 0.14 such a SYN is a window
+        // that was overrun, and it panics.
+        let flow = id.and_then(|id| self.flows.get(id));
+        if flow.is_some_and(|flow| flow.phase == Phase::Connecting && flow.sent_up_to.is_none()) {
+            return;
+        }
+        self.phy.bring(frame, packet);
+        let Self {
+            interface,
+            phy,
+            nobody,
+            flows,
+            ..
+        } = self;
+        let Some((id, flow)) = id.and_then(|id| Some((id, flows.get_mut(id)?))) else {
+            phy.sent_up_to = None;
+            interface.poll_ingress_single(at, phy, nobody);
+            return;
+        };
+        flow.active = true;
+        let before = flow.state();
+        phy.sent_up_to = flow.sent_up_to;
+        interface.poll_ingress_single(at, phy, &mut flow.sockets);
+        flow.sent_up_to = phy.sent_up_to;
+        if segment.resets() && matches!(flow.state(), State::Closed | State::Listen) {
+            flow.was_reset |= before != flow.state();
+        }
+        self.list(id);
+    }
+
+    /// Whether a connection that is over may give way to a new one between the same ends (RFC 9293,
+    /// section 3.10.7.4; RFC 6191).
+    fn may_begin_anew(&self, id: ConnId) -> bool {
+        let flow = self.flows.get(id);
+        flow.is_some_and(|flow| !flow.is_owned() && flow.state() == State::TimeWait)
+    }
+
+    /// Makes a connection for somebody who asks for one, if anybody accepts it.
+    fn welcome(&mut self, segment: &Segment) -> Option<ConnId> {
+        let ends = segment.ends;
+        let listener = self.names.listener_for(ends.local)?;
+        let window = self.windows.take().ok()?;
+        let phase = Phase::Accepting(listener);
+        let mut flow = Flow::new(ends, phase, window, &self.config, &self.clock);
+        flow.socket().listen(ends.local).ok()?;
+        if let Some(listener) = self.names.get_mut(listener) {
+            listener.half_open += 1;
+        }
+        Some(self.add(flow))
+    }
+}

@@ -1,0 +1,229 @@
+//! Serving a connection that something has happened to: what it tells its owner, what it sends, when it
+//! is looked at next, and how it ends.
+
+use std::time::Instant;
+
+use smoltcp::iface::PollResult;
+use smoltcp::socket::tcp::State;
+
+use super::super::Device;
+use super::super::flow::Phase;
+use super::{BLOCK, FIN_TIMEOUT, LEAST_READ, LINGER, Tcp};
+use crate::{CloseReason, ConnId, Event};
+
+impl<D: Device> Tcp<D> {
+    /// Does for one connection what can be done now.
+    pub(super) fn serve(&mut self, id: ConnId, events: &mut Vec<Event>) {
+        let Some(flow) = self.flows.get_mut(id) else {
+            return;
+        };
+        flow.listed = false;
+        if let Some(reason) = flow.hopeless.take() {
+            return self.end(id, reason, events);
+        }
+        self.establish(id, events);
+        if self.block.capacity() - self.block.len() < LEAST_READ && !self.block.try_reclaim(BLOCK) {
+            let used_up = std::mem::replace(&mut self.block, self.pool.take(BLOCK));
+            self.pool.give(used_up, BLOCK);
+        }
+        let Some(flow) = self.flows.get_mut(id) else {
+            return;
+        };
+        match flow.phase {
+            Phase::Open => {
+                if let Some(bytes) = flow.receive(&mut self.block, &mut self.cost) {
+                    events.push(Event::Data { conn: id, bytes });
+                }
+            }
+            Phase::Draining | Phase::Shut | Phase::HalfClosed => flow.discard(),
+            Phase::Connecting | Phase::Accepting(_) => {}
+        }
+        self.transmit(id);
+        let Some(flow) = self.flows.get_mut(id) else {
+            return;
+        };
+        let more = flow.phase == Phase::Open && flow.receiving && flow.socket().can_recv();
+        match flow.phase {
+            Phase::Open => {
+                if flow.queue.take_room() {
+                    events.push(Event::Room { conn: id });
+                }
+                if flow.is_at_end() && flow.receiving {
+                    let reason = flow.reason();
+                    return self.end(id, reason, events);
+                }
+            }
+            // An attempt that has just timed out.
+            Phase::Connecting | Phase::Accepting(_) => {
+                if flow.state() == State::Closed {
+                    return self.establish(id, events);
+                }
+            }
+            Phase::Draining | Phase::Shut | Phase::HalfClosed => {
+                if flow.state() == State::Closed {
+                    return self.remove(id);
+                }
+            }
+        }
+        if more {
+            self.list(id);
+        }
+        self.arm(id);
+    }
+
+    /// Finds out what has become of an attempt.
+    fn establish(&mut self, id: ConnId, events: &mut Vec<Event>) {
+        let Some(flow) = self.flows.get_mut(id) else {
+            return;
+        };
+        let (state, ends) = (flow.state(), flow.ends);
+        match flow.phase {
+            Phase::Connecting => match state {
+                State::SynSent | State::SynReceived => {}
+                State::Closed | State::Listen => {
+                    let reason = if flow.was_reset {
+                        CloseReason::Refused
+                    } else {
+                        CloseReason::TimedOut
+                    };
+                    self.end(id, reason, events);
+                }
+                _ => {
+                    flow.phase = Phase::Open;
+                    let local = ends.local;
+                    events.push(Event::Connected { conn: id, local });
+                }
+            },
+            Phase::Accepting(listener) => match state {
+                State::SynReceived => {}
+                State::Closed | State::Listen => self.remove(id),
+                _ => {
+                    flow.phase = Phase::Open;
+                    if self.is_no_longer_half_open(listener) {
+                        events.push(Event::Accepted {
+                            listener,
+                            conn: id,
+                            local: ends.local,
+                            remote: ends.remote,
+                        });
+                    } else {
+                        self.abort(id);
+                    }
+                }
+            },
+            _ => {}
+        }
+    }
+
+    /// Has TCP send what it can.
+    pub(super) fn transmit(&mut self, id: ConnId) {
+        let at = self.clock.at(self.phy.now);
+        let Self {
+            interface,
+            phy,
+            flows,
+            cost,
+            ..
+        } = self;
+        let Some(flow) = flows.get_mut(id) else {
+            return;
+        };
+        flow.fill(cost);
+        if flow.phase == Phase::Draining && flow.queue.is_empty() {
+            flow.socket().close();
+            flow.phase = Phase::Shut;
+        }
+        phy.exhausted = false;
+        phy.unreachable = false;
+        phy.sent_up_to = flow.sent_up_to;
+        while interface.poll_egress(at, phy, &mut flow.sockets) == PollResult::SocketStateChanged {}
+        flow.sent_up_to = phy.sent_up_to;
+        if phy.unreachable && flow.phase == Phase::Connecting {
+            flow.hopeless = Some(CloseReason::Unreachable);
+        }
+        if phy.exhausted || flow.hopeless.is_some() {
+            self.list(id);
+        }
+    }
+
+    /// Has the wheel bring a connection up when TCP has something to do.
+    pub(super) fn arm(&mut self, id: ConnId) {
+        let at = self.clock.at(self.phy.now);
+        let Some(flow) = self.flows.get_mut(id) else {
+            return;
+        };
+        let due = self.interface.poll_at(at, &flow.sockets);
+        let Some(due) = due.and_then(|due| self.clock.when(due)) else {
+            return;
+        };
+        let due = self.deadlines.tick(due);
+        match flow.armed {
+            Some(armed) if armed <= due => {}
+            armed => {
+                if let Some(armed) = armed {
+                    self.deadlines.remove(armed, id);
+                }
+                flow.armed = Some(self.deadlines.insert(due, id));
+            }
+        }
+    }
+
+    /// Ends a connection: tells its owner, and sees to it that the peer gets to know.
+    fn end(&mut self, id: ConnId, reason: CloseReason, events: &mut Vec<Event>) {
+        let Some(flow) = self.flows.get_mut(id) else {
+            return;
+        };
+        if flow.is_owned() {
+            events.push(Event::Closed { conn: id, reason });
+        }
+        if flow.state() == State::Closed {
+            return self.remove(id);
+        }
+        flow.queue.clear();
+        flow.drain();
+        self.linger(id);
+        self.transmit(id);
+        self.arm(id);
+    }
+
+    pub(super) fn linger(&mut self, id: ConnId) {
+        self.lingering.insert((self.phy.now + LINGER, id));
+    }
+
+    /// Ends a connection with a reset.
+    pub(super) fn abort(&mut self, id: ConnId) {
+        if let Some(flow) = self.flows.get_mut(id) {
+            flow.socket().abort();
+            flow.queue.clear();
+            self.transmit(id);
+        }
+        self.remove(id);
+    }
+
+    /// Drops connections that have lingered long enough. Whether there were any.
+    pub(super) fn expire(&mut self, now: Instant) -> bool {
+        let mut any = false;
+        while let Some(&(until, id)) = self.lingering.first() {
+            let flow = self.flows.get_mut(id);
+            if flow.is_some() && now < until {
+                break;
+            }
+            self.lingering.pop_first();
+            let Some(flow) = flow else {
+                continue;
+            };
+            any = true;
+            match flow.state() {
+                // The time after the end is TCP's own affair.
+                State::TimeWait => {}
+                // The peer has everything, and may take its time.
+                State::FinWait2 if flow.phase == Phase::Shut => {
+                    flow.phase = Phase::HalfClosed;
+                    self.lingering.insert((now + FIN_TIMEOUT, id));
+                }
+                _ => self.abort(id),
+            }
+        }
+        any
+    }
+}
