@@ -145,20 +145,20 @@ fn against_the_kernel(mtu: usize) {
 }
 
 #[test]
-#[ignore = "needs DPDK and network namespaces: ci/test runs it"]
+#[ignore = "needs DPDK and network namespaces"]
 fn packets_of_1500_bytes() {
     against_the_kernel(1500);
 }
 
 #[test]
-#[ignore = "needs DPDK and network namespaces: ci/test runs it"]
+#[ignore = "needs DPDK and network namespaces"]
 fn packets_of_9000_bytes() {
     against_the_kernel(9000);
 }
 
 /// Whoever is killed comes back, and the session goes on: here nothing of it is left in a kernel.
 #[test]
-#[ignore = "needs DPDK and network namespaces: ci/test runs it"]
+#[ignore = "needs DPDK and network namespaces"]
 fn a_killed_server_comes_back() {
     let hosts = Hosts::new(1500);
     let mut serving = hosts.dpdk();
@@ -172,7 +172,7 @@ fn a_killed_server_comes_back() {
         "--policy",
         "lossless-client",
         "--count",
-        "30000",
+        "100000",
     ]);
     client.args(["--initial-backoff", "5", "--timeout", "120", "--json"]);
     let client = client.stdout(std::process::Stdio::piped()).spawn().unwrap();

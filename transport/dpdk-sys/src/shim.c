@@ -256,28 +256,49 @@ static int open_port(uint16_t port, const struct setup *setup)
     return error;
 }
 
-static void is_drained(void *done) { __atomic_store_n((int *)done, 1, __ATOMIC_RELEASE); }
+static void stop_port(void *port) { rte_eth_dev_stop(*(uint16_t *)port); }
 
-/* Returns when everything has run that drivers have put off until now, on DPDK's own thread. */
-static void drain_alarms(void)
+static void do_nothing(void *nothing) { (void)nothing; }
+
+struct call {
+    void (*function)(void *);
+    void *argument;
+    int done;
+};
+
+static void call(void *call)
 {
-    int done = 0;
+    struct call *it = call;
 
-    if (rte_eal_alarm_set(1, is_drained, &done))
-        return;
-    while (!__atomic_load_n(&done, __ATOMIC_ACQUIRE))
+    it->function(it->argument);
+    __atomic_store_n(&it->done, 1, __ATOMIC_RELEASE);
+}
+
+/* Calls it on DPDK's own thread, after everything that drivers have put off until now. */
+static void call_there(void (*function)(void *), void *argument)
+{
+    struct call it = {function, argument, 0};
+
+    while (rte_eal_alarm_set(1, call, &it))
+        rte_delay_us_sleep(1000); /* for want of memory */
+    while (!__atomic_load_n(&it.done, __ATOMIC_ACQUIRE))
         rte_delay_us_sleep(10);
 }
 
+/*
+ * net_virtio_user handles interrupts on DPDK's own thread. It can take its handler back only while
+ * that does not run, does not notice if it could not, and DPDK ends the process when the handler's
+ * descriptor is closed. So it stops there, where no handler can be running. What it has put off
+ * to do about a peer that is gone, it does not call off, so that is waited for.
+ */
 static void close_port(uint16_t port)
 {
     struct rte_eth_dev_info dev;
 
     if (rte_eth_dev_info_get(port, &dev))
         return;
-    rte_eth_dev_stop(port);
-    /* net_virtio_user puts off what it does about a peer that is gone, and does not call it off. */
-    drain_alarms();
+    call_there(stop_port, &port);
+    call_there(do_nothing, NULL);
     rte_eth_dev_close(port);
     rte_dev_remove(dev.device);
 }
