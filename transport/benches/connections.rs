@@ -1,0 +1,76 @@
+//! What a received packet costs the server, by the number of established connections: 64 bytes are
+//! sent there and back on one at random. Run with `cargo bench -p msgr-transport`; arguments are
+//! numbers of connections.
+//!
+//! Of each packet the processor time is taken, in which waiting for a processor does not count.
+
+#[path = "../tests/many/mod.rs"]
+mod many;
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use bytes::Bytes;
+use many::{MESSAGE, Many};
+use rustix::time::{ClockId, clock_gettime};
+
+/// The samples of which the median counts.
+const SAMPLES: usize = 201;
+/// So many packets are one sample.
+const PACKETS: usize = 500;
+
+fn main() {
+    let counts: Vec<usize> = std::env::args().filter_map(|it| it.parse().ok()).collect();
+    let counts = if counts.is_empty() {
+        vec![1, 100, 1_000, 10_000, 40_000]
+    } else {
+        counts
+    };
+    let clock = median(|| {
+        let start = cpu_time();
+        for _ in 0..PACKETS {
+            black_box(cpu_time());
+        }
+        cpu_time() - start
+    });
+    println!("connections  ns/packet  by the first");
+    let mut first = None;
+    for count in counts {
+        let mut many = Many::connected(count);
+        many.echo_on_each();
+        let mut random = fastrand::Rng::with_seed(1);
+        let cost = median(|| sample(&mut many, &mut random)) - clock;
+        let ratio = cost / *first.get_or_insert(cost);
+        println!("{count:11}  {cost:9.0}  {ratio:12.2}");
+    }
+}
+
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32)
+}
+
+/// The nanoseconds that each packet of a sample has taken, in most samples.
+fn median(mut sample: impl FnMut() -> Duration) -> f64 {
+    let mut samples: Vec<Duration> = (0..SAMPLES).map(|_| sample()).collect();
+    samples.sort();
+    samples[SAMPLES / 2].as_nanos() as f64 / PACKETS as f64
+}
+
+/// What some packets take the server, their echoes included.
+fn sample(many: &mut Many, random: &mut fastrand::Rng) -> Duration {
+    let enough = many.client.received + PACKETS * MESSAGE.len();
+    let mut served = Duration::ZERO;
+    for _ in 0..PACKETS {
+        let conn = many.client.conns[random.usize(..many.client.conns.len())];
+        many.client.send(conn, Bytes::from_static(&MESSAGE));
+        many.client.turn(many.now, false);
+        many.now += Duration::from_micros(1);
+        let start = cpu_time();
+        many.server.turn(many.now, true);
+        served += cpu_time() - start;
+        many.client.turn(many.now, false);
+    }
+    assert_eq!(many.client.received, enough, "an echo is missing");
+    served
+}
