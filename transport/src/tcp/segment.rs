@@ -99,10 +99,12 @@ impl Segment {
             .seq
             .wrapping_add(self.payload_len as u32 + u32::from(numbered));
         let sent = *sent_up_to.get_or_insert(end);
-        let is_old = end.wrapping_sub(sent).cast_signed() < 0;
-        if !is_old {
+        let behind = sent.wrapping_sub(end).cast_signed();
+        if behind <= 0 {
             *sent_up_to = Some(end);
-        } else if self.payload_len == 0 && !numbered && self.flags & ACK != 0 {
+        } else if self.payload_len == 0 && !numbered && self.flags & ACK != 0 && behind > 1 {
+            // One byte may be a probe of a window without room, and what is behind that the peer
+            // ignores, too.
             self.renumber(sent, packet);
         }
     }
