@@ -2,6 +2,7 @@
 //! promise, in virtual time.
 
 mod conformance;
+mod queues;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use conformance::{Network, Pair, Random, Side, conformance};
 use msgr_transport::tcp::wire::{Wire, WireConfig, WireFaults, WirePort};
 use msgr_transport::tcp::{Tcp, TcpConfig};
+use queues::{Queues, Spread, endpoints};
 
 struct OnWire {
     wire: Wire,
@@ -44,6 +46,13 @@ fn ips(side: Side) -> [IpAddr; 2] {
     ]
 }
 
+fn config(side: Side) -> TcpConfig {
+    let [v4, v6] = ips(side);
+    let mut config = TcpConfig::new(v4, 24);
+    config.addresses.push((v6, 64));
+    config
+}
+
 impl Network for OnWire {
     type Transport = Tcp<WirePort>;
 
@@ -58,10 +67,7 @@ impl Network for OnWire {
     }
 
     fn transport(&mut self, side: Side) -> Tcp<WirePort> {
-        let [v4, v6] = ips(side);
-        let mut config = TcpConfig::new(v4, 24);
-        config.addresses.push((v6, 64));
-        Tcp::new(self.wire.port(), config, self.now).expect("it starts")
+        Tcp::new(self.wire.port(), config(side), self.now).expect("it starts")
     }
 
     fn address(&self, side: Side) -> SocketAddr {
@@ -79,6 +85,95 @@ impl Network for OnWire {
 }
 
 conformance!(each end a host, OnWire, cfg(all()));
+
+/// Two hosts, each with two queues and an endpoint at each of them. Frames arrive where they should,
+/// or each at the other queue.
+struct TwoQueues<const WRONG: bool>(OnWire);
+
+impl<const WRONG: bool> Network for TwoQueues<WRONG> {
+    type Transport = Queues<WirePort>;
+
+    fn new() -> Self {
+        Self(OnWire::new())
+    }
+
+    fn transport(&mut self, side: Side) -> Queues<WirePort> {
+        let spread = if WRONG { Spread::Wrong } else { Spread::Right };
+        let ports = self.0.wire.queues(2);
+        Queues::new(endpoints(ports, spread, &config(side), self.0.now))
+    }
+
+    fn address(&self, side: Side) -> SocketAddr {
+        self.0.address(side)
+    }
+
+    fn address_v6(&self, side: Side) -> Option<SocketAddr> {
+        self.0.address_v6(side)
+    }
+
+    fn tick(&mut self) -> Instant {
+        self.0.tick()
+    }
+}
+
+mod two_queues {
+    use super::conformance;
+
+    type Right = super::TwoQueues<false>;
+    conformance!(each end a host, Right, cfg(all()));
+}
+
+mod two_queues_wrong {
+    use super::conformance;
+
+    type Wrong = super::TwoQueues<true>;
+    conformance!(each end a host, Wrong, cfg(all()));
+}
+
+/// One host with two queues; the endpoints at them are the two sides.
+mod one_port {
+    use std::net::SocketAddr;
+    use std::time::Instant;
+
+    use super::{Network, OnWire, Side, Spread, Tcp, WirePort, config, conformance, endpoints};
+
+    struct OnePort {
+        wire: OnWire,
+        endpoints: Vec<Tcp<WirePort>>,
+    }
+
+    impl Network for OnePort {
+        type Transport = Tcp<WirePort>;
+
+        fn new() -> Self {
+            let wire = OnWire::new();
+            let ports = wire.wire.queues(2);
+            let both = endpoints(ports, Spread::Right, &config(Side::Server), wire.now);
+            Self {
+                wire,
+                endpoints: both.into(),
+            }
+        }
+
+        fn transport(&mut self, _: Side) -> Tcp<WirePort> {
+            self.endpoints.pop().expect("once per side")
+        }
+
+        fn address(&self, _: Side) -> SocketAddr {
+            self.wire.address(Side::Server)
+        }
+
+        fn address_v6(&self, _: Side) -> Option<SocketAddr> {
+            self.wire.address_v6(Side::Server)
+        }
+
+        fn tick(&mut self) -> Instant {
+            self.wire.tick()
+        }
+    }
+
+    conformance!(OnePort);
+}
 
 /// Sends `total` bytes each way on a wire with these faults; returns how long that took.
 fn transfer(faults: WireFaults, total: usize) -> Duration {
@@ -112,4 +207,27 @@ fn a_bad_wire_costs_time_but_no_bytes() {
         let took = transfer(faults, 8 << 20);
         println!("{loss}: {took:?}");
     }
+}
+
+/// Minutes without room at the peer are no failure: it answers, and its own probes are answered.
+#[test]
+fn a_peer_that_has_no_room_is_waited_for() {
+    let (mut pair, client, server) = Pair::<OnWire>::connected();
+    pair.server.set_receive(server, false);
+    let bytes = Random(1).bytes(8 << 20);
+    pair.client.give(client, bytes.clone());
+    let until = pair.network.now + Duration::from_secs(200);
+    while pair.network.now < until {
+        pair.step();
+    }
+    assert!(
+        pair.client.untaken(client) > 0,
+        "{:?}",
+        pair.client.closed(client)
+    );
+    pair.server.set_receive(server, true);
+    pair.run_until("received", |pair| {
+        pair.server.received(server) == bytes.len()
+    });
+    assert!(pair.server.bytes(server) == bytes);
 }

@@ -6,13 +6,16 @@
 
 mod config;
 mod device;
+mod doorbell;
 mod endpoint;
 mod flow;
 #[doc(hidden)]
 pub mod link; // For fuzzing only.
 mod names;
 mod phy;
+mod rss;
 mod segment;
+mod steering;
 mod wheel;
 mod windows;
 
@@ -23,3 +26,4 @@ pub use device::{
     BURST, Checksums, Device, DeviceCaps, DeviceCounters, ETHERNET_HEADER_LEN, Frame, Mac, Offload,
 };
 pub use endpoint::Tcp;
+pub use steering::{Steering, SteeringCounters};

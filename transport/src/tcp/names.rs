@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+use super::steering::Steering;
 use crate::{ListenOptions, ListenerId, Port, Slots};
 
 /// The ports to choose from where 0 is asked for: those of Linux (ip(7), `ip_local_port_range`).
@@ -28,14 +29,15 @@ pub(super) struct Listener {
 }
 
 impl Names {
-    pub(super) fn listen(
+    pub(super) fn listen<F>(
         &mut self,
         mut at: SocketAddr,
         options: &ListenOptions,
         most: usize,
+        steering: Option<&Steering<F>>,
     ) -> io::Result<(ListenerId, SocketAddr)> {
         if at.port() == 0 {
-            let port = self.choose_port(|_| true);
+            let port = self.choose_port(|port| steering.is_none_or(|others| others.is_free(port)));
             at.set_port(port.ok_or(io::ErrorKind::AddrInUse)?);
         }
         let is_taken = |one: &Listener| {
@@ -44,6 +46,9 @@ impl Names {
         };
         if self.at_port(at.port()).any(|(_, one)| is_taken(one)) {
             return Err(io::ErrorKind::AddrInUse.into());
+        }
+        if let Some(others) = steering {
+            others.listen(at, options.port)?;
         }
         let id = self.listeners.insert(Listener {
             at,
@@ -54,15 +59,16 @@ impl Names {
         Ok((id, at))
     }
 
-    pub(super) fn unlisten(&mut self, id: ListenerId) {
-        if let Some(listener) = self.listeners.remove(id)
-            && let Some(there) = self.by_port.get_mut(&listener.at.port())
-        {
+    /// Returns where it listened.
+    pub(super) fn unlisten(&mut self, id: ListenerId) -> Option<SocketAddr> {
+        let Listener { at, .. } = self.listeners.remove(id)?;
+        if let Some(there) = self.by_port.get_mut(&at.port()) {
             there.retain(|one| *one != id);
             if there.is_empty() {
-                self.by_port.remove(&listener.at.port());
+                self.by_port.remove(&at.port());
             }
         }
+        Some(at)
     }
 
     pub(super) fn get_mut(&mut self, id: ListenerId) -> Option<&mut Listener> {
@@ -103,7 +109,7 @@ impl Names {
 }
 
 /// Whether something can be for both addresses. The unspecified one stands for all of its family.
-fn overlap(one: IpAddr, other: IpAddr) -> bool {
+pub(super) fn overlap(one: IpAddr, other: IpAddr) -> bool {
     one.is_ipv4() == other.is_ipv4()
         && (one == other || one.is_unspecified() || other.is_unspecified())
 }

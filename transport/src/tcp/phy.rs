@@ -59,13 +59,24 @@ impl<D: Device> Phy<D> {
 
     /// What a frame is. The link layer keeps what is for it.
     pub(super) fn input(&mut self, frame: &[u8]) -> Input {
+        let input = self.note(frame);
+        self.output_control();
+        input
+    }
+
+    /// Learns from a frame that somebody else has answered, if that was due.
+    pub(super) fn overhear(&mut self, frame: &[u8]) {
+        self.note(frame);
+        self.control.clear();
+    }
+
+    fn note(&mut self, frame: &[u8]) -> Input {
         let input = self.link.input(frame, self.now, &mut self.control);
         if input == Input::Handled {
             while let Some((mac, frame)) = self.link.take_resolved() {
                 self.output_to(mac, frame);
             }
         }
-        self.output_control();
         input
     }
 

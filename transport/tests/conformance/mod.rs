@@ -16,8 +16,11 @@ macro_rules! conformance {
         })+
     };
     ($network:ident) => {
-        crate::conformance::conformance!(each end a host, $network, cfg(all()));
-        crate::conformance::conformance! { $network, cfg(all());
+        crate::conformance::conformance!($network, cfg(all()));
+    };
+    ($network:ident, $when:meta) => {
+        crate::conformance::conformance!(each end a host, $network, $when);
+        crate::conformance::conformance! { $network, $when;
             one_host:
                 a_port_is_taken_from_all
                 transports_that_join_split_the_connections

@@ -6,8 +6,9 @@ use std::time::Instant;
 use smoltcp::socket::tcp::State;
 
 use super::super::flow::{Flow, Phase};
-use super::super::link::Input;
+use super::super::link::{Ignored, Input};
 use super::super::segment::Segment;
+use super::super::steering::{Handed, Steering};
 use super::super::{BURST, Checksums, Device, ETHERNET_HEADER_LEN, Frame};
 use super::{BURSTS, Tcp};
 use crate::ConnId;
@@ -26,11 +27,17 @@ impl<D: Device> Tcp<D> {
             for (at, frame) in burst.drain(..).enumerate() {
                 if at < looped {
                     let packet = ETHERNET_HEADER_LEN..frame.len();
-                    self.take_in(frame, packet);
+                    self.take_in(frame, packet, false);
                 } else if frame.checksums() != Checksums::Bad {
                     match self.phy.input(&frame) {
-                        Input::Ip(packet) => self.take_in(frame, packet),
-                        Input::Handled | Input::Ignored(_) => {}
+                        Input::Ip(packet) => self.take_in(frame, packet, false),
+                        // Another queue may have asked.
+                        Input::Handled | Input::Ignored(Ignored::Unsolicited) => {
+                            if let Some(steering) = &mut self.steering {
+                                steering.tell(&frame);
+                            }
+                        }
+                        Input::Ignored(_) => {}
                     }
                 }
             }
@@ -39,11 +46,32 @@ impl<D: Device> Tcp<D> {
                 break;
             }
         }
+        if self.steering.is_some() {
+            any |= self.take_over();
+        }
         any
     }
 
-    /// Takes in an IP packet.
-    fn take_in(&mut self, frame: D::Frame, packet: Range<usize>) {
+    /// Takes in what other queues of the port got for us, and wakes those that got something from
+    /// us. Whether there was anything.
+    fn take_over(&mut self) -> bool {
+        let mut any = false;
+        for _ in 0..BURSTS * BURST {
+            match self.steering.as_ref().and_then(Steering::take) {
+                Some(Handed::Packet(frame, packet)) => self.take_in(frame, packet, true),
+                Some(Handed::Neighbours(frame)) => self.phy.overhear(&frame),
+                None => break,
+            }
+            any = true;
+        }
+        if let Some(steering) = &mut self.steering {
+            self.cost.system_calls += steering.wake();
+        }
+        any
+    }
+
+    /// Takes in an IP packet, which another queue may have `handed` to us.
+    fn take_in(&mut self, frame: D::Frame, packet: Range<usize>, handed: bool) {
         let at = self.clock.at(self.phy.now);
         let Some(segment) = Segment::peek(&frame[packet.clone()]) else {
             self.phy.bring(frame, packet);
@@ -57,6 +85,12 @@ impl<D: Device> Tcp<D> {
             return;
         };
         let known = self.by_ends.get(&segment.ends).copied();
+        if known.is_none()
+            && let Some(steering) = &mut self.steering
+            && let Some(queue) = steering.other_owner(&segment, handed)
+        {
+            return steering.hand_over(queue, frame, packet);
+        }
         let id = match known {
             Some(id) if segment.opens() && self.may_begin_anew(id) => {
                 self.remove(id);
@@ -110,7 +144,13 @@ impl<D: Device> Tcp<D> {
     fn welcome(&mut self, segment: &Segment) -> Option<ConnId> {
         let ends = segment.ends;
         let listener = self.names.listener_for(ends.local)?;
-        let window = self.windows.take().ok()?;
+        if !self.claim(ends) {
+            return None;
+        }
+        let Ok(window) = self.windows.take() else {
+            self.release(&ends);
+            return None;
+        };
         let phase = Phase::Accepting(listener);
         let mut flow = Flow::new(ends, phase, window, &self.config, &self.clock);
         flow.socket().listen(ends.local).ok()?;

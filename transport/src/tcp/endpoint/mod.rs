@@ -19,6 +19,7 @@ use super::link::Link;
 use super::names::Names;
 use super::phy::Phy;
 use super::segment::Ends;
+use super::steering::{Steering, SteeringCounters};
 use super::wheel::Wheel;
 use super::windows::Windows;
 use super::{BURST, Device, DeviceCounters};
@@ -51,6 +52,8 @@ pub struct Tcp<D: Device> {
     clock: Clock,
     config: TcpConfig,
     names: Names,
+    /// What we share with the endpoints at other queues of the device, if there are any.
+    steering: Option<Steering<D::Frame>>,
     windows: Windows,
     flows: Slots<crate::slots::Conn, Flow>,
     by_ends: HashMap<Ends, ConnId>,
@@ -109,6 +112,7 @@ impl<D: Device> Tcp<D> {
             windows: Windows::new(2 * config.window),
             config,
             names: Names::default(),
+            steering: None,
             flows: Slots::default(),
             by_ends: HashMap::new(),
             deadlines: Wheel::default(),
@@ -120,6 +124,28 @@ impl<D: Device> Tcp<D> {
             pool,
             cost: Cost::default(),
         })
+    }
+
+    /// The endpoint at one queue of a port that has several. Each of them needs the same addresses,
+    /// and the [`Steering`] of its queue. They may be on different threads.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn steered(
+        device: D,
+        steering: Steering<D::Frame>,
+        config: TcpConfig,
+        now: Instant,
+    ) -> Result<Self, OpenError> {
+        let mut tcp = Self::new(device, config, now)?;
+        tcp.steering = Some(steering);
+        Ok(tcp)
+    }
+
+    /// What came here for other queues of the port.
+    pub fn steering_counters(&self) -> SteeringCounters {
+        let steering = self.steering.as_ref();
+        steering.map_or_else(SteeringCounters::default, Steering::counters)
     }
 
     /// What has gone through the device.
@@ -144,6 +170,7 @@ impl<D: Device> Tcp<D> {
             return;
         };
         self.by_ends.remove(&flow.ends);
+        self.release(&flow.ends);
         if let Some(armed) = flow.armed {
             self.deadlines.remove(armed, id);
         }
@@ -151,6 +178,18 @@ impl<D: Device> Tcp<D> {
             self.is_no_longer_half_open(listener);
         }
         self.windows.give(flow.into_window());
+    }
+
+    /// Has a connection be at this endpoint, unless there is one at any of our host.
+    fn claim(&self, ends: Ends) -> bool {
+        let steering = self.steering.as_ref();
+        steering.is_none_or(|steering| steering.claim(ends))
+    }
+
+    fn release(&self, ends: &Ends) {
+        if let Some(steering) = &self.steering {
+            steering.release(ends);
+        }
     }
 
     fn is_no_longer_half_open(&mut self, listener: ListenerId) -> bool {
@@ -194,14 +233,27 @@ impl<D: Device> Tcp<D> {
         };
         let ip = ip.filter(|ip| ip.is_ipv4() == remote.is_ipv4());
         let ip = ip.ok_or_else(not_available)?;
-        let Self { names, by_ends, .. } = self;
+        let is_local = self.phy.link.is_own(remote.ip());
+        let Self {
+            names,
+            by_ends,
+            steering,
+            ..
+        } = self;
+        let steering = steering.as_ref();
         let ends = |port| Ends {
             local: SocketAddr::new(ip, port),
             remote,
         };
-        let is_free = |port: u16| !by_ends.contains_key(&ends(port));
+        let is_free = |port: u16| {
+            let ends = ends(port);
+            !by_ends.contains_key(&ends) && steering.is_none_or(|others| others.is_unclaimed(&ends))
+        };
+        let suits = |port| steering.is_none_or(|others| others.suits(&ends(port), is_local));
+        let is_foreign = |port| steering.is_some_and(|others| others.is_foreign(ends(port).local));
         let port = match local.map_or(0, |local| local.port()) {
-            0 => names.choose_port(is_free),
+            0 => names.choose_port(|port| suits(port) && is_free(port)),
+            port if is_foreign(port) => return Err(io::ErrorKind::AddrInUse.into()),
             port => Some(port).filter(|port| is_free(*port)),
         };
         port.map(ends).ok_or_else(not_available)
@@ -228,7 +280,9 @@ impl<D: Device> Transport for Tcp<D> {
     ) -> Result<(ListenerId, SocketAddr), OpenError> {
         let ours = at.ip().is_unspecified() || self.phy.link.is_own(at.ip());
         let listener = if ours {
-            self.names.listen(at, options, self.config.half_open)
+            let steering = self.steering.as_ref();
+            self.names
+                .listen(at, options, self.config.half_open, steering)
         } else {
             Err(io::ErrorKind::AddrNotAvailable.into())
         };
@@ -236,7 +290,10 @@ impl<D: Device> Transport for Tcp<D> {
     }
 
     fn unlisten(&mut self, listener: ListenerId) {
-        self.names.unlisten(listener);
+        let at = self.names.unlisten(listener);
+        if let (Some(at), Some(steering)) = (at, &self.steering) {
+            steering.unlisten(at);
+        }
     }
 
     fn connect(&mut self, to: SocketAddr, options: &ConnectOptions) -> Result<ConnId, OpenError> {
@@ -244,6 +301,12 @@ impl<D: Device> Transport for Tcp<D> {
         let ends = ends.and_then(|ends| Ok((ends, self.windows.take()?)));
         let (ends, window) =
             ends.map_err(|source| self.open_error(Operation::Connect, to, source))?;
+        if !self.claim(ends) {
+            // Another endpoint of ours was faster.
+            self.windows.give(window);
+            let source = io::ErrorKind::AddrNotAvailable.into();
+            return Err(self.open_error(Operation::Connect, to, source));
+        }
         let mut flow = Flow::new(ends, Phase::Connecting, window, &self.config, &self.clock);
         let context = self.interface.context();
         if ends.local == ends.remote {
@@ -355,15 +418,21 @@ impl<D: Device> Transport for Tcp<D> {
     }
 
     fn park(&mut self) -> Park<'_> {
-        if self.work.is_empty() && self.phy.looped.is_empty() {
-            self.phy.device.park()
-        } else {
-            Park::Busy
+        if !self.work.is_empty() || !self.phy.looped.is_empty() {
+            return Park::Busy;
+        }
+        let device = self.phy.device.park();
+        match &self.steering {
+            Some(steering) => steering.park(device),
+            None => device,
         }
     }
 
     fn unpark(&mut self) {
         self.phy.device.unpark();
+        if let Some(steering) = &self.steering {
+            self.cost.system_calls += u64::from(steering.unpark());
+        }
     }
 
     fn pool(&mut self) -> &mut BufferPool {

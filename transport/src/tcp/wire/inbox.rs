@@ -1,22 +1,15 @@
 //! [`Inbox`]: the receive queue of a port, which the other ports put frames into.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-
-use rustix::event::{EventfdFlags, eventfd};
-use rustix::fd::OwnedFd;
 
 use super::frame::Raw;
 use super::lock;
+use crate::tcp::doorbell::Doorbell;
 
-/// What waits at a port, and is under way to it.
-///
-/// Whoever delivers first says that there is news, and looks last whether the owner sleeps; the
-/// owner first says that it will sleep, and looks last whether there is news. With a sequentially
-/// consistent fence between the two steps on each side, one of them sees the other.
+/// What waits at a queue of a port, and is under way to it.
 #[derive(Debug)]
 pub(super) struct Inbox {
     /// The most frames in it.
@@ -25,10 +18,8 @@ pub(super) struct Inbox {
     /// Whether frames have arrived, or set out, that the owner does not know of. Written only
     /// under the lock, read without: a look at an empty inbox costs no more.
     news: AtomicBool,
-    /// Whether the owner sleeps on `wake`. Whoever clears it owes the owner one write.
-    parked: AtomicBool,
-    /// There is none if the process has run out of descriptors.
-    wake: Option<OwnedFd>,
+    /// Rung behind each delivery.
+    pub(super) bell: Doorbell,
 }
 
 #[derive(Debug, Default)]
@@ -48,8 +39,7 @@ impl Inbox {
             room,
             waiting: Mutex::default(),
             news: AtomicBool::new(false),
-            parked: AtomicBool::new(false),
-            wake: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).ok(),
+            bell: Doorbell::new(),
         }
     }
 
@@ -64,7 +54,7 @@ impl Inbox {
         waiting.since.get_or_insert(now);
         self.news.store(true, Ordering::Relaxed);
         drop(waiting);
-        self.wake()
+        self.bell.ring()
     }
 
     /// Has `frames` arrive each at its time, otherwise as [`deliver`](Self::deliver).
@@ -80,21 +70,7 @@ impl Inbox {
         waiting.promote(now);
         self.news.store(true, Ordering::Relaxed);
         drop(waiting);
-        self.wake()
-    }
-
-    fn wake(&self) -> bool {
-        fence(Ordering::SeqCst);
-        let asleep =
-            self.parked.load(Ordering::Relaxed) && self.parked.swap(false, Ordering::AcqRel);
-        match &self.wake {
-            Some(wake) if asleep => {
-                // It fails only if the counter is full, and then the owner is awake.
-                let _ = rustix::io::write(wake, &1u64.to_ne_bytes());
-                true
-            }
-            _ => false,
-        }
+        self.bell.ring()
     }
 
     /// Whether there is something that the owner does not know of.
@@ -128,31 +104,6 @@ impl Inbox {
     /// How many frames found no room.
     pub(super) fn missed(&self) -> u64 {
         lock(&self.waiting).missed
-    }
-
-    /// Says that the owner will sleep, unless what it looks at after this call keeps it awake.
-    pub(super) fn park(&self) {
-        self.parked.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-    }
-
-    /// Says that the owner is awake. Returns whether somebody has written, or is about to.
-    pub(super) fn unpark(&self) -> bool {
-        !self.parked.swap(false, Ordering::AcqRel) && self.wake.is_some()
-    }
-
-    /// How many have written since the last call.
-    pub(super) fn take_wakes(&self) -> u64 {
-        let mut count = [0; 8];
-        match &self.wake {
-            Some(wake) if rustix::io::read(wake, &mut count).is_ok() => u64::from_ne_bytes(count),
-            _ => 0,
-        }
-    }
-
-    /// What becomes readable when somebody writes.
-    pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        self.wake.as_ref().map(AsFd::as_fd)
     }
 }
 

@@ -4,7 +4,7 @@
 //! transmit queue into another's receive queue, a burst at a time and without a copy. On the way
 //! they may be delayed, and suffer faults by seeded chance. Time is what the ports are told, so
 //! that ports of one thread, in virtual time, always do the same. Nothing here knows what is in a
-//! frame behind the Ethernet header.
+//! frame behind the Ethernet header, but that a port with several queues spreads TCP.
 
 mod fault;
 mod frame;
@@ -26,6 +26,7 @@ use inbox::Inbox;
 use pcap::Capture;
 pub use port::WirePort;
 
+use super::rss::MOST_QUEUES;
 use super::{ETHERNET_HEADER_LEN, Mac};
 
 /// The most bytes of an IP packet (RFC 791, section 3.1).
@@ -88,7 +89,7 @@ struct Plugged {
     ports: Ports,
 }
 
-/// The ports that are plugged in, by number.
+/// The queues of the ports that are plugged in, by the number of the port.
 type Ports = Arc<[(u32, Arc<Inbox>)]>;
 
 impl Wire {
@@ -117,17 +118,30 @@ impl Wire {
     /// Plugs in a port, which has an address of its own: the first 02:00:00:00:00:01, and so on
     /// (locally administered, RFC 9542, section 2.1). To drop the port is to unplug it.
     pub fn port(&self) -> WirePort {
+        self.plug_in(1).pop().expect("one queue")
+    }
+
+    /// Plugs in a port with several queues, at least 1 and at most 64. It spreads what arrives as
+    /// hardware does: TCP by a symmetric hash of addresses and ports, the rest to the first queue.
+    pub fn queues(&self, count: usize) -> Vec<WirePort> {
+        self.plug_in(count.clamp(1, MOST_QUEUES))
+    }
+
+    fn plug_in(&self, queues: usize) -> Vec<WirePort> {
         let shared = &self.0;
-        let inbox = Arc::new(Inbox::new(shared.config.queue));
         let mut plugged = lock(&shared.plugged);
         plugged.last += 1;
         let number = plugged.last;
-        let there = plugged.ports.iter().cloned();
-        plugged.ports = there.chain([(number, Arc::clone(&inbox))]).collect();
+        let new = (0..queues).map(|_| (number, Arc::new(Inbox::new(shared.config.queue))));
+        let new: Vec<_> = new.collect();
+        plugged.ports = plugged.ports.iter().chain(&new).cloned().collect();
         shared.changes.fetch_add(1, Ordering::Release);
         drop(plugged);
-        let spares = Spares::new(Arc::new(Home::new(Arc::clone(&shared.pool))));
-        WirePort::new(Arc::clone(shared), number, inbox, spares)
+        let queue = |(number, inbox)| {
+            let spares = Spares::new(Arc::new(Home::new(Arc::clone(&shared.pool))));
+            WirePort::new(Arc::clone(shared), number, inbox, spares)
+        };
+        new.into_iter().map(queue).collect()
     }
 
     /// What goes wrong with frames flushed from now on.
@@ -187,9 +201,10 @@ impl fmt::Debug for Wire {
 }
 
 impl Shared {
-    fn unplug(&self, number: u32) {
+    fn unplug(&self, inbox: &Arc<Inbox>) {
         let mut plugged = lock(&self.plugged);
-        let there = plugged.ports.iter().filter(|(port, _)| *port != number);
+        let there = plugged.ports.iter();
+        let there = there.filter(|(_, one)| !Arc::ptr_eq(one, inbox));
         plugged.ports = there.cloned().collect();
         self.changes.fetch_add(1, Ordering::Release);
     }

@@ -1,4 +1,4 @@
-//! [`WirePort`]: one port of a [`Wire`](super::Wire), for one owner at a time.
+//! [`WirePort`]: one queue of a port of a [`Wire`](super::Wire), for one owner at a time.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::frame::{Raw, Spares, WireFrame};
 use super::inbox::Inbox;
 use super::{Ports, Shared, later, lock, mac, number};
+use crate::tcp::rss;
 use crate::tcp::{BURST, Device, DeviceCaps, DeviceCounters, ETHERNET_HEADER_LEN, Mac};
 use crate::{Cost, Park};
 
@@ -17,7 +18,8 @@ const NAP: Duration = Duration::from_millis(1);
 /// Set in the first byte of an address of several stations (IEEE 802.3, clause 3.2.3).
 const GROUP: u8 = 1;
 
-/// A port of a [`Wire`](super::Wire). To drop it is to unplug it, with what waits in it.
+/// A port of a [`Wire`](super::Wire), or a queue of one. To drop it is to unplug it, with what waits
+/// in it.
 pub struct WirePort {
     wire: Arc<Shared>,
     number: u32,
@@ -27,13 +29,10 @@ pub struct WirePort {
     ports: Ports,
     changes: u64,
     outgoing: Vec<Raw>,
-    /// What is being flushed, by the index of the port that it goes to. Kept for their memory.
+    /// What is being flushed, by the index in `ports` of where it goes. Kept for their memory.
     bursts: Vec<(usize, Vec<Raw>)>,
     /// When the inbox is to be looked at, as far as we know.
     next: Option<Instant>,
-    parked: bool,
-    /// Writes to the inbox's descriptor that are known of and not yet read.
-    wakes: u64,
     cost: Cost,
     counters: DeviceCounters,
 }
@@ -50,8 +49,6 @@ impl WirePort {
             outgoing: Vec::with_capacity(OUTGOING),
             bursts: Vec::new(),
             next: None,
-            parked: false,
-            wakes: 0,
             cost: Cost::default(),
             counters: DeviceCounters::default(),
         }
@@ -78,22 +75,32 @@ impl WirePort {
             return;
         };
         if to[0] & GROUP != 0 {
+            let mut last = self.number;
             for index in 0..self.ports.len() {
-                if self.ports[index].0 != self.number {
+                let number = self.ports[index].0;
+                // What is for all goes to the first queue of each.
+                if number != self.number && number != last {
                     let copy = self.spares.copy(&frame);
                     self.burst(index).push(copy);
                 }
+                last = number;
             }
             self.spares.give(frame.buffer);
             return;
         }
-        let to = number(to).filter(|&to| to != self.number);
-        let index = to.and_then(|to| self.ports.binary_search_by_key(&to, |port| port.0).ok());
-        if let Some(index) = index {
-            self.burst(index).push(frame);
-        } else {
-            self.wire.unknown.fetch_add(1, Ordering::Relaxed);
-            self.spares.give(frame.buffer);
+        let to = number(to).filter(|&to| to != self.number).unwrap_or(0);
+        let first = self.ports.partition_point(|port| port.0 < to);
+        let there = self.ports[first..].iter();
+        match there.take_while(|port| port.0 == to).count() {
+            0 => {
+                self.wire.unknown.fetch_add(1, Ordering::Relaxed);
+                self.spares.give(frame.buffer);
+            }
+            1 => self.burst(first).push(frame),
+            queues => {
+                let queue = rss::queue_of_frame(frame.bytes(), queues);
+                self.burst(first + queue).push(frame);
+            }
         }
     }
 
@@ -218,23 +225,16 @@ impl Device for WirePort {
     }
 
     fn park(&mut self) -> Park<'_> {
-        self.inbox.park();
-        self.parked = true;
+        self.inbox.bell.park();
         if self.inbox.has_news() {
             return Park::Busy;
         }
-        self.inbox.descriptor().map_or(Park::Nap(NAP), Park::Fd)
+        let descriptor = self.inbox.bell.descriptor();
+        descriptor.map_or(Park::Nap(NAP), Park::Fd)
     }
 
     fn unpark(&mut self) {
-        if !std::mem::take(&mut self.parked) {
-            return;
-        }
-        self.wakes += u64::from(self.inbox.unpark());
-        if self.wakes > 0 {
-            self.cost.system_calls += 1;
-            self.wakes = self.wakes.saturating_sub(self.inbox.take_wakes());
-        }
+        self.cost.system_calls += u64::from(self.inbox.bell.unpark());
     }
 
     fn cost(&self) -> Cost {
@@ -249,6 +249,6 @@ impl Device for WirePort {
 
 impl Drop for WirePort {
     fn drop(&mut self) {
-        self.wire.unplug(self.number);
+        self.wire.unplug(&self.inbox);
     }
 }
