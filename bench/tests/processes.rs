@@ -423,3 +423,68 @@ fn a_lossless_client_keeps_trying_and_does_not_chatter() {
     assert!(complaints.lines().count() < 4, "{complaints}");
     assert!(number(&json(&output.stdout)["interruptions"]) > 4);
 }
+
+/// Runs a command where no library of DPDK exists. Whiteouts of overlayfs hide them, in a mount
+/// namespace that nobody else sees and that ends with the command.
+const WITHOUT_DPDK: &str = r#"
+    set -e
+    mount -t tmpfs none /mnt
+    for dir in $(ldconfig -p | sed -n 's|.* => \(/.*\)/librte_.*|\1|p' | sort -u); do
+        upper=/mnt/$(echo "$dir" | tr / _)
+        mkdir "$upper" "$upper.work"
+        for file in "$dir"/librte_* "$dir"/dpdk; do
+            [ ! -e "$file" ] || mknod "$upper/${file##*/}" c 0 0
+        done
+        mount -t overlay none -o "lowerdir=$dir,upperdir=$upper,workdir=$upper.work" "$dir"
+    done
+    exec "$@"
+"#;
+
+fn without_dpdk() -> Command {
+    let mut command = Command::new("unshare");
+    command
+        .args(["--map-root-user", "--mount", "sh", "-c", WITHOUT_DPDK, "sh"])
+        .arg(env!("CARGO_BIN_EXE_msgr"));
+    command
+}
+
+/// The same executable everywhere: `doctor` says what is missing, and `auto` does without.
+#[test]
+#[ignore = "runs separate processes; ci/test does, on the release build"]
+fn a_host_without_dpdk_has_posix_and_is_told_what_is_missing() {
+    let doctor = without_dpdk().args(["doctor", "--json"]).output().unwrap();
+    assert!(doctor.status.success(), "{}", text(&doctor.stderr));
+    let findings: Value = serde_json::from_slice(&doctor.stdout).unwrap();
+    let dpdk = &findings[3];
+    assert_eq!(dpdk["transport"], "dpdk", "{findings}");
+    assert_eq!(dpdk["status"], "missing", "{dpdk}");
+    let reason = dpdk["reason"].as_str().unwrap();
+    let library = "DPDK cannot be loaded: librte_ethdev.so.23: \
+                   cannot open shared object file: No such file or directory";
+    let nothing_to_load = "this executable was built without DPDK (libdpdk-dev 22.11)";
+    assert!([library, nothing_to_load].contains(&reason), "{reason}");
+    assert_eq!(dpdk["host"][0]["found"], "no librte_ethdev.so", "{dpdk}");
+
+    let auto = ["--transport", "auto"];
+    let server = Server::start_by(without_dpdk(), "v2:127.0.0.1:0/0", &auto);
+    let addr = server.addr.to_string();
+    let mut ping = without_dpdk();
+    ping.args(["ping", &addr, "--count", "1000", "--json"]);
+    let ping = ping.args(auto).output().unwrap();
+    assert!(ping.status.success(), "{}", text(&ping.stderr));
+    assert_eq!(json(&ping.stdout)["received"], 1000);
+    assert_eq!(server.stop()["messages"], 1000);
+
+    // Asked for by name, it is not replaced by anything else.
+    let asked = ["--transport", "dpdk", "--dpdk-device", "net_null0"];
+    let mut ping = without_dpdk();
+    ping.args(["ping", &addr, "--ip", "10.0.0.2/24"])
+        .args(asked);
+    let ping = ping.output().unwrap();
+    assert!(!ping.status.success());
+    assert!(
+        text(&ping.stderr).contains(reason),
+        "{}",
+        text(&ping.stderr)
+    );
+}
