@@ -18,7 +18,8 @@ pub struct PortConfig {
     /// The most bytes of an IP packet, 576 to 65,343.
     pub mtu: usize,
     /// Receive queues, and as many transmit queues, 1 to 64. With several the port spreads what it
-    /// receives by a hash of addresses and ports, if it can.
+    /// receives by a hash of addresses and ports that is the same for both directions, if it can;
+    /// else [`Steering`](crate::tcp::Steering) does.
     pub queues: u16,
     /// Frames of memory for each queue, 2,047 to 1,048,575. A power of two less one wastes the
     /// least.
@@ -157,12 +158,13 @@ pub(super) fn open(
         descriptors: DESCRIPTORS,
         mtu: mtu as u16,
         offloads,
-        // Its descriptors come and go with the peer, on another thread.
-        interrupts: driver != "net_vhost",
+        // One's descriptors come and go with the peer, on another thread. The other has none, and
+        // cannot be set up again to try: its first socket keeps the queue and half of the pool.
+        interrupts: !matches!(&*driver, "net_vhost" | "net_af_xdp"),
     };
     let queues = port.open(&pool, &setup).map_err(failed)?;
     let caps = DeviceCaps {
-        mac: mac(&info, id),
+        mac: mac(&driver, info.mac, id),
         mtu: if driver == "net_tap" && large.is_some() {
             // It takes the headers twice when it compares segments with the MTU of the interface.
             config.mtu.min(1486)
@@ -186,13 +188,16 @@ pub(super) fn open(
         .collect())
 }
 
-/// The port's hardware address. `net_ring` has none: such ports get one that is unique in this
-/// process, which is as far as they reach (locally administered, IEEE 802, clause 8.4).
-fn mac(info: &Info, id: u16) -> Mac {
+/// The hardware address of the station that we are on the port: the port's own, but for
+/// `net_ring`, which has none. Addresses made up here are locally administered (IEEE 802, clause 8.4).
+fn mac(driver: &str, port: Mac, id: u16) -> Mac {
     let [high, low] = id.to_be_bytes();
-    match info.mac {
-        [0, 0, 0, 0, 0, 0] => [2, b'm', b's', b'g', high, low],
-        mac => mac,
+    match (driver, port) {
+        // Unique in this process, which is as far as these ports reach.
+        (_, [0, 0, 0, 0, 0, 0]) => [2, b'm', b's', b'g', high, low],
+        // The kernel's interface has got the port's address, and is another station.
+        ("net_tap", [a, b, c, d, e, f]) => [a | 2, b, c, d, e, f ^ 1],
+        _ => port,
     }
 }
 
