@@ -9,6 +9,7 @@ use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
 
 use super::config::{Clock, TcpConfig};
 use super::segment::Ends;
+use super::sender::Sender;
 use super::wheel::Tick;
 use super::windows::Window;
 use crate::send_queue::SendQueue;
@@ -39,8 +40,7 @@ pub(super) struct Flow {
     pub(super) was_reset: bool,
     /// Why there is no way to the peer, if that is known already.
     pub(super) hopeless: Option<CloseReason>,
-    /// The end of all that it has ever sent, as a sequence number.
-    pub(super) sent_up_to: Option<u32>,
+    pub(super) sender: Sender,
     /// When the wheel brings it up next.
     pub(super) armed: Option<Tick>,
     /// Whether anything has gone through since it was brought up last.
@@ -78,7 +78,8 @@ impl Flow {
         let mut socket = Socket::new(SocketBuffer::new(incoming), SocketBuffer::new(outgoing));
         // Messages are batched by flushes; what is flushed is to leave.
         socket.set_nagle_enabled(false);
-        socket.set_congestion_control(CongestionControl::Cubic);
+        // That is the sender's affair.
+        socket.set_congestion_control(CongestionControl::None);
         socket.set_ack_delay(Some(clock.scaled(config.ack_delay)));
         socket.set_keep_alive(Some(clock.scaled(config.keep_alive)));
         socket.set_timeout(Some(clock.scaled(config.timeout)));
@@ -97,7 +98,7 @@ impl Flow {
             listed: false,
             was_reset: false,
             hopeless: None,
-            sent_up_to: None,
+            sender: Sender::default(),
             armed: None,
             active: true,
         }
@@ -131,6 +132,13 @@ impl Flow {
 
     pub(super) fn state(&self) -> State {
         self.sockets.get::<Socket<'_>>(self.handle).state()
+    }
+
+    /// What the sender has become while smoltcp was at work.
+    pub(super) fn take_back(&mut self, sender: Sender) {
+        self.sender = sender;
+        let recv_queue = self.socket().recv_queue();
+        self.sender.on_sent(recv_queue);
     }
 
     /// Moves what was flushed into the socket, as far as there is room.
@@ -184,6 +192,7 @@ impl Flow {
             wanted -= taken.unwrap_or(wanted);
         }
         let received = into.len() - before;
+        self.sender.on_read(received);
         cost.bytes_copied += received as u64;
         if placed {
             if into.len() < into.capacity() {
@@ -199,9 +208,9 @@ impl Flow {
 
     /// Throws away what has arrived.
     pub(super) fn discard(&mut self) {
-        let socket = self.socket();
-        while socket.can_recv() {
-            let _ = socket.recv(|bytes| (bytes.len(), ()));
+        while self.socket().can_recv() {
+            let discarded = self.socket().recv(|bytes| (bytes.len(), bytes.len()));
+            self.sender.on_read(discarded.unwrap_or(0));
         }
     }
 

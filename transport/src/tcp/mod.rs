@@ -5,6 +5,7 @@
 //! socket sees it. Nothing here knows where a device's frames go.
 
 mod config;
+mod congestion;
 mod device;
 mod doorbell;
 mod endpoint;
@@ -15,6 +16,7 @@ mod names;
 mod phy;
 mod rss;
 mod segment;
+mod sender;
 mod steering;
 mod wheel;
 mod windows;

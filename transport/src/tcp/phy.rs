@@ -10,7 +10,8 @@ use smoltcp::phy::{Checksum, DeviceCapabilities, Medium, RxToken, TxToken};
 use super::link::{
     ControlFrame, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Input, Link, Resolved, write_ethernet_header,
 };
-use super::segment::{self, Segment};
+use super::segment::{self, Acknowledgement, Ends, Segment};
+use super::sender::Sender;
 use super::{Device, DeviceCaps, ETHERNET_HEADER_LEN, Frame, Mac, Offload};
 
 pub(super) struct Phy<D: Device> {
@@ -18,12 +19,12 @@ pub(super) struct Phy<D: Device> {
     pub(super) link: Link<D::Frame>,
     pub(super) caps: DeviceCaps,
     pub(super) now: Instant,
-    /// The packet that the next call is about, and where in its frame it is.
-    incoming: Option<(D::Frame, Range<usize>)>,
+    /// The packet that the next call is about.
+    incoming: Option<Incoming<D::Frame>>,
     /// Packets to ourselves.
     pub(super) looped: VecDeque<D::Frame>,
-    /// The end of all that the connection at hand has ever sent.
-    pub(super) sent_up_to: Option<u32>,
+    /// Of the connection at hand.
+    pub(super) sender: Sender,
     /// Whether something could not be transmitted for want of room.
     pub(super) exhausted: bool,
     /// Whether something had nowhere to go.
@@ -43,7 +44,7 @@ impl<D: Device> Phy<D> {
             now,
             incoming: None,
             looped: VecDeque::new(),
-            sent_up_to: None,
+            sender: Sender::default(),
             exhausted: false,
             unreachable: false,
             scratch: Vec::new(),
@@ -98,7 +99,12 @@ impl<D: Device> Phy<D> {
 
     /// Has the next call to smoltcp find this packet.
     pub(super) fn bring(&mut self, frame: D::Frame, packet: Range<usize>) {
-        self.incoming = Some((frame, packet));
+        self.incoming = Some(Incoming::Frame(frame, packet));
+    }
+
+    /// Has the next call to smoltcp find an acknowledgement of our own making.
+    pub(super) fn bring_acknowledgement(&mut self, ends: &Ends, what: Acknowledgement) {
+        self.incoming = Some(Incoming::Made(segment::make(ends, what)));
     }
 
     /// Sends a frame, complete but for its Ethernet header, on its way.
@@ -108,8 +114,10 @@ impl<D: Device> Phy<D> {
             return;
         };
         let segment = Segment::peek(packet);
-        if let Some(segment) = segment {
-            segment.number_behind(&mut self.sent_up_to, packet);
+        if let Some(segment) = &segment
+            && let Some(number) = self.sender.on_output(segment, self.now)
+        {
+            segment.renumber(number, packet);
         }
         if self.caps.computes_checksums
             && let Some(segment) = segment
@@ -162,8 +170,8 @@ impl<D: Device> smoltcp::phy::Device for Phy<D> {
         &mut self,
         _: smoltcp::time::Instant,
     ) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
-        let (frame, packet) = self.incoming.take()?;
-        Some((Incoming { frame, packet }, Outgoing { phy: self }))
+        let incoming = self.incoming.take()?;
+        Some((incoming, Outgoing { phy: self }))
     }
 
     fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<Self::TxToken<'_>> {
@@ -178,22 +186,29 @@ impl<D: Device> smoltcp::phy::Device for Phy<D> {
         let mut caps = DeviceCapabilities::default();
         caps.medium = Medium::Ip;
         caps.max_transmission_unit = self.caps.mtu;
-        if self.caps.computes_checksums {
-            caps.checksum.tcp = Checksum::Rx;
-        }
+        // What comes in has been looked at.
+        caps.checksum.tcp = if self.caps.computes_checksums {
+            Checksum::None
+        } else {
+            Checksum::Tx
+        };
         caps
     }
 }
 
-/// A packet that has arrived.
-pub(super) struct Incoming<F> {
-    frame: F,
-    packet: Range<usize>,
+/// A packet that smoltcp is to find.
+pub(super) enum Incoming<F> {
+    /// That has arrived, and where in its frame it is.
+    Frame(F, Range<usize>),
+    Made(Vec<u8>),
 }
 
 impl<F: Frame> RxToken for Incoming<F> {
     fn consume<R, G: FnOnce(&[u8]) -> R>(self, read: G) -> R {
-        read(&self.frame[self.packet])
+        match self {
+            Self::Frame(frame, packet) => read(&frame[packet]),
+            Self::Made(packet) => read(&packet),
+        }
     }
 }
 

@@ -2,10 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use smoltcp::phy::{Checksum, ChecksumCapabilities};
+use smoltcp::wire::{IpProtocol, IpRepr, TcpControl, TcpOption, TcpPacket, TcpRepr, TcpSeqNumber};
+
 /// The IP protocol number of TCP.
 const TCP: u8 = 6;
 /// The shortest TCP header.
-const TCP_HEADER_LEN: usize = 20;
+pub(super) const TCP_HEADER_LEN: usize = 20;
 
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
@@ -19,6 +22,16 @@ pub(super) struct Ends {
     pub(super) remote: SocketAddr,
 }
 
+/// What a segment without anything in it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Acknowledgement {
+    pub(super) seq: u32,
+    /// All before this number has arrived.
+    pub(super) number: u32,
+    /// As in the header: scaled.
+    pub(super) window: u16,
+}
+
 /// A TCP segment in an IP packet: where it belongs, and what its flags say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Segment {
@@ -26,6 +39,8 @@ pub(super) struct Segment {
     pub(super) ends: Ends,
     flags: u8,
     seq: u32,
+    ack: u32,
+    window: u16,
     /// The lengths of the two headers and of what is behind them, in bytes.
     pub(super) ip_header_len: usize,
     pub(super) tcp_header_len: usize,
@@ -71,6 +86,8 @@ impl Segment {
             },
             flags: header[13] & (FIN | SYN | RST | ACK),
             seq: u32::from_be_bytes(*header[4..].first_chunk()?),
+            ack: u32::from_be_bytes(*header[8..].first_chunk()?),
+            window: u16::from_be_bytes([header[14], header[15]]),
             ip_header_len,
             tcp_header_len,
             payload_len: packet.len().saturating_sub(ip_header_len + tcp_header_len),
@@ -86,31 +103,104 @@ impl Segment {
         self.flags & RST != 0
     }
 
-    /// Of a segment that we send: sees to it that one without anything in it is numbered behind all
-    /// that was ever sent, which `sent_up_to` keeps.
-    ///
-    /// Such a segment carries SND.NXT (RFC 9293, section 3.10.7.4). smoltcp goes back to the first
-    /// byte that is not acknowledged when a retransmission timer expires, and numbers also its
-    /// acknowledgements from there. The peer takes them for old and ignores what they acknowledge.
-    /// If both ends have gone back, neither ever gets on.
-    pub(super) fn number_behind(&self, sent_up_to: &mut Option<u32>, packet: &mut [u8]) {
-        let numbered = self.flags & (SYN | FIN) != 0;
-        let end = self
-            .seq
-            .wrapping_add(self.payload_len as u32 + u32::from(numbered));
-        let sent = *sent_up_to.get_or_insert(end);
-        let behind = sent.wrapping_sub(end).cast_signed();
-        if behind <= 0 {
-            *sent_up_to = Some(end);
-        } else if self.payload_len == 0 && !numbered && self.flags & ACK != 0 && behind > 1 {
-            // One byte may be a probe of a window without room, and what is behind that the peer
-            // ignores, too.
-            self.renumber(sent, packet);
-        }
+    /// Whether it is the first of either end.
+    pub(super) fn synchronizes(&self) -> bool {
+        self.flags & SYN != 0
     }
 
-    /// Changes the sequence number, and the checksum with it (RFC 1624, equation 3).
-    fn renumber(&self, seq: u32, packet: &mut [u8]) {
+    pub(super) fn window(&self) -> u16 {
+        self.window
+    }
+
+    pub(super) fn ack(&self) -> u32 {
+        self.ack
+    }
+
+    pub(super) fn seq(&self) -> u32 {
+        self.seq
+    }
+
+    /// The sequence number behind it.
+    pub(super) fn end(&self) -> u32 {
+        let numbered = self.flags & (SYN | FIN) != 0;
+        self.seq
+            .wrapping_add(self.payload_len as u32 + u32::from(numbered))
+    }
+
+    /// Whether it takes up no sequence numbers.
+    pub(super) fn is_empty(&self) -> bool {
+        self.end() == self.seq
+    }
+
+    /// What it acknowledges, unless it opens or resets the connection.
+    pub(super) fn acknowledgement(&self) -> Option<Acknowledgement> {
+        (self.flags & (SYN | RST | ACK) == ACK).then_some(Acknowledgement {
+            seq: self.seq,
+            number: self.ack,
+            window: self.window,
+        })
+    }
+
+    fn options<'a>(&self, packet: &'a [u8]) -> impl Iterator<Item = TcpOption<'a>> {
+        let options = self.ip_header_len + TCP_HEADER_LEN..self.ip_header_len + self.tcp_header_len;
+        let mut left = packet.get(options).unwrap_or_default();
+        std::iter::from_fn(move || {
+            if left.is_empty() {
+                return None;
+            }
+            let (rest, option) = TcpOption::parse(left).ok()?;
+            left = rest;
+            Some(option)
+        })
+    }
+
+    /// How many bytes behind what it acknowledges the peer has (RFC 2018, section 3), as far as it
+    /// says.
+    pub(super) fn sacked(&self, packet: &[u8]) -> u32 {
+        let ranges = self.options(packet).filter_map(|option| match option {
+            TcpOption::SackRange(ranges) => Some(ranges),
+            _ => None,
+        });
+        let lengths = ranges.flatten().flatten().map(|(start, end)| {
+            let is_behind = start.wrapping_sub(self.ack).cast_signed() > 0;
+            if is_behind {
+                end.wrapping_sub(start)
+            } else {
+                0
+            }
+        });
+        lengths.fold(0, u32::saturating_add)
+    }
+
+    /// The longest segment that the sender of this SYN takes, and by how much it scales its windows
+    /// (RFC 9293, section 3.7.1; RFC 7323, section 2.2).
+    pub(super) fn announces(&self, packet: &[u8]) -> (Option<u16>, Option<u8>) {
+        let mut announced = (None, None);
+        for option in self.options(packet) {
+            match option {
+                TcpOption::MaxSegmentSize(size) => announced.0 = Some(size),
+                TcpOption::WindowScale(shift) => announced.1 = Some(shift),
+                _ => {}
+            }
+        }
+        announced
+    }
+
+    /// Changes the window. The checksum is wrong then.
+    pub(super) fn rewrite_window(&self, packet: &mut [u8], window: u16) {
+        let at = self.ip_header_len + 14;
+        packet[at..at + 2].copy_from_slice(&window.to_be_bytes());
+    }
+
+    /// Whether the checksum is right.
+    pub(super) fn is_intact(&self, packet: &[u8]) -> bool {
+        let Ends { local, remote } = self.ends;
+        TcpPacket::new_unchecked(&packet[self.ip_header_len..])
+            .verify_checksum(&remote.ip().into(), &local.ip().into())
+    }
+
+    /// Changes the sequence number of a segment of ours, and the checksum with it (RFC 1624, equation 3).
+    pub(super) fn renumber(&self, seq: u32, packet: &mut [u8]) {
         let header = &mut packet[self.ip_header_len..];
         let words = |number: u32| [number >> 16, number & 0xffff];
         let mut sum = u32::from(!u16::from_be_bytes([header[16], header[17]]));
@@ -123,6 +213,35 @@ impl Segment {
         header[4..8].copy_from_slice(&seq.to_be_bytes());
         header[16..18].copy_from_slice(&(!(sum as u16)).to_be_bytes());
     }
+}
+
+/// The packet in which the peer would say this.
+pub(super) fn make(ends: &Ends, what: Acknowledgement) -> Vec<u8> {
+    let segment = TcpRepr {
+        src_port: ends.remote.port(),
+        dst_port: ends.local.port(),
+        control: TcpControl::None,
+        seq_number: TcpSeqNumber(what.seq.cast_signed()),
+        ack_number: Some(TcpSeqNumber(what.number.cast_signed())),
+        window_len: what.window,
+        window_scale: None,
+        max_seg_size: None,
+        sack_permitted: false,
+        sack_ranges: [None; 3],
+        timestamp: None,
+        payload: &[],
+    };
+    let (remote, local) = (ends.remote.ip().into(), ends.local.ip().into());
+    let packet = IpRepr::new(remote, local, IpProtocol::Tcp, segment.header_len(), 1);
+    // Nobody checks our own.
+    let mut sums = ChecksumCapabilities::ignored();
+    sums.ipv4 = Checksum::Both;
+    let header_len = packet.header_len();
+    let mut made = vec![0; header_len + segment.header_len()];
+    packet.emit(&mut made[..], &sums);
+    let mut tcp = TcpPacket::new_unchecked(&mut made[header_len..]);
+    segment.emit(&mut tcp, &remote, &local, &sums);
+    made
 }
 
 /// The destination of an IP packet that we have made.

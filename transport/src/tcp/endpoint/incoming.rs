@@ -8,10 +8,21 @@ use smoltcp::socket::tcp::State;
 use super::super::flow::{Flow, Phase};
 use super::super::link::{Ignored, Input};
 use super::super::segment::Segment;
+use super::super::sender::{Sender, Verdict};
 use super::super::steering::{Handed, Steering};
 use super::super::{BURST, Checksums, Device, ETHERNET_HEADER_LEN, Frame};
 use super::{BURSTS, Tcp};
 use crate::ConnId;
+
+/// Where a packet comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Port,
+    /// Ourselves.
+    Loop,
+    /// Another queue of the port, which has looked at its checksums.
+    Queue,
+}
 
 impl<D: Device> Tcp<D> {
     /// Takes in what has arrived. Whether anything has.
@@ -27,10 +38,10 @@ impl<D: Device> Tcp<D> {
             for (at, frame) in burst.drain(..).enumerate() {
                 if at < looped {
                     let packet = ETHERNET_HEADER_LEN..frame.len();
-                    self.take_in(frame, packet, false);
+                    self.take_in(frame, packet, Origin::Loop);
                 } else if frame.checksums() != Checksums::Bad {
                     match self.phy.input(&frame) {
-                        Input::Ip(packet) => self.take_in(frame, packet, false),
+                        Input::Ip(packet) => self.take_in(frame, packet, Origin::Port),
                         // Another queue may have asked.
                         Input::Handled | Input::Ignored(Ignored::Unsolicited) => {
                             if let Some(steering) = &mut self.steering {
@@ -58,7 +69,7 @@ impl<D: Device> Tcp<D> {
         let mut any = false;
         for _ in 0..BURSTS * BURST {
             match self.steering.as_ref().and_then(Steering::take) {
-                Some(Handed::Packet(frame, packet)) => self.take_in(frame, packet, true),
+                Some(Handed::Packet(frame, packet)) => self.take_in(frame, packet, Origin::Queue),
                 Some(Handed::Neighbours(frame)) => self.phy.overhear(&frame),
                 None => break,
             }
@@ -70,8 +81,8 @@ impl<D: Device> Tcp<D> {
         any
     }
 
-    /// Takes in an IP packet, which another queue may have `handed` to us.
-    fn take_in(&mut self, frame: D::Frame, packet: Range<usize>, handed: bool) {
+    /// Takes in an IP packet.
+    fn take_in(&mut self, mut frame: D::Frame, packet: Range<usize>, origin: Origin) {
         let at = self.clock.at(self.phy.now);
         let Some(segment) = Segment::peek(&frame[packet.clone()]) else {
             self.phy.bring(frame, packet);
@@ -84,10 +95,14 @@ impl<D: Device> Tcp<D> {
             interface.poll_ingress_single(at, phy, nobody);
             return;
         };
+        let unchecked = origin == Origin::Port && frame.checksums() == Checksums::Unknown;
+        if unchecked && !segment.is_intact(&frame[packet.clone()]) {
+            return;
+        }
         let known = self.by_ends.get(&segment.ends).copied();
         if known.is_none()
             && let Some(steering) = &mut self.steering
-            && let Some(queue) = steering.other_owner(&segment, handed)
+            && let Some(queue) = steering.other_owner(&segment, origin == Origin::Queue)
         {
             return steering.hand_over(queue, frame, packet);
         }
@@ -106,31 +121,73 @@ impl<D: Device> Tcp<D> {
         // Nothing answers a SYN that has not gone out yet. To smoltcp 0.14 such a SYN is a window
         // that was overrun, and it panics.
         let flow = id.and_then(|id| self.flows.get(id));
-        if flow.is_some_and(|flow| flow.phase == Phase::Connecting && flow.sent_up_to.is_none()) {
+        if flow.is_some_and(|flow| flow.phase == Phase::Connecting && !flow.sender.has_sent()) {
             return;
         }
-        self.phy.bring(frame, packet);
         let Self {
             interface,
             phy,
             nobody,
             flows,
+            config,
             ..
         } = self;
         let Some((id, flow)) = id.and_then(|id| Some((id, flows.get_mut(id)?))) else {
-            phy.sent_up_to = None;
+            phy.bring(frame, packet);
+            phy.sender = Sender::default();
             interface.poll_ingress_single(at, phy, nobody);
             return;
         };
         flow.active = true;
         let before = flow.state();
-        phy.sent_up_to = flow.sent_up_to;
+        let verdict = flow
+            .sender
+            .on_segment(&segment, &mut frame[packet.clone()], phy.now);
+        if segment.synchronizes() && matches!(before, State::Listen | State::SynSent) {
+            flow.sender.on_syn(
+                &segment,
+                &mut frame[packet.clone()],
+                phy.caps.mtu,
+                config.window,
+                phy.now,
+            );
+        }
+        phy.bring(frame, packet);
+        phy.sender = flow.sender;
         interface.poll_ingress_single(at, phy, &mut flow.sockets);
-        flow.sent_up_to = phy.sent_up_to;
+        flow.take_back(phy.sender);
+        if verdict == Verdict::Lost {
+            self.insist(id);
+        }
+        let Some(flow) = self.flows.get_mut(id) else {
+            return;
+        };
         if segment.resets() && matches!(flow.state(), State::Closed | State::Listen) {
             flow.was_reset |= before != flow.state();
         }
         self.list(id);
+    }
+
+    /// Has smoltcp send the first segment that is not acknowledged once more.
+    pub(super) fn insist(&mut self, id: ConnId) {
+        let at = self.clock.at(self.phy.now);
+        let Self {
+            interface,
+            phy,
+            flows,
+            ..
+        } = self;
+        let Some(flow) = flows.get_mut(id) else {
+            return;
+        };
+        let recv_queue = flow.socket().recv_queue();
+        let acknowledgements = flow.sender.insist(recv_queue);
+        phy.sender = flow.sender;
+        for acknowledgement in acknowledgements {
+            phy.bring_acknowledgement(&flow.ends, acknowledgement);
+            interface.poll_ingress_single(at, phy, &mut flow.sockets);
+        }
+        flow.take_back(phy.sender);
     }
 
     /// Whether a connection that is over may give way to a new one between the same ends (RFC 9293,

@@ -8,6 +8,7 @@ use smoltcp::socket::tcp::State;
 
 use super::super::Device;
 use super::super::flow::Phase;
+use super::super::sender::Verdict;
 use super::{BLOCK, FIN_TIMEOUT, LEAST_READ, LINGER, Tcp};
 use crate::{CloseReason, ConnId, Event};
 
@@ -37,6 +38,14 @@ impl<D: Device> Tcp<D> {
             }
             Phase::Draining | Phase::Shut | Phase::HalfClosed => flow.discard(),
             Phase::Connecting | Phase::Accepting(_) => {}
+        }
+        match flow.sender.probe(self.phy.now, self.config.timeout) {
+            Verdict::Fine => {}
+            Verdict::Lost => self.insist(id),
+            Verdict::Stalled => {
+                let reason = CloseReason::TimedOut;
+                return self.end(id, reason, events);
+            }
         }
         self.transmit(id);
         let Some(flow) = self.flows.get_mut(id) else {
@@ -135,9 +144,15 @@ impl<D: Device> Tcp<D> {
         }
         phy.exhausted = false;
         phy.unreachable = false;
-        phy.sent_up_to = flow.sent_up_to;
-        while interface.poll_egress(at, phy, &mut flow.sockets) == PollResult::SocketStateChanged {}
-        flow.sent_up_to = phy.sent_up_to;
+        phy.sender = flow.sender;
+        while interface.poll_egress(at, phy, &mut flow.sockets) == PollResult::SocketStateChanged {
+            let recv_queue = flow.socket().recv_queue();
+            if let Some(acknowledgement) = phy.sender.confine(recv_queue) {
+                phy.bring_acknowledgement(&flow.ends, acknowledgement);
+                interface.poll_ingress_single(at, phy, &mut flow.sockets);
+            }
+        }
+        flow.take_back(phy.sender);
         if phy.unreachable && flow.phase == Phase::Connecting {
             flow.hopeless = Some(CloseReason::Unreachable);
         }
@@ -153,7 +168,8 @@ impl<D: Device> Tcp<D> {
             return;
         };
         let due = self.interface.poll_at(at, &flow.sockets);
-        let Some(due) = due.and_then(|due| self.clock.when(due)) else {
+        let due = due.and_then(|due| self.clock.when(due));
+        let Some(due) = due.into_iter().chain(flow.sender.probe_at()).min() else {
             return;
         };
         let due = self.deadlines.tick(due);
