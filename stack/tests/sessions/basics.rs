@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use msgr::protocol::{EntityAddr, EntityType, Policy, State, Timestamp};
-use msgr::transport::sim::{Crash, Fault, Latency, Side, SimConfig};
+use msgr::transport::sim::{Fault, Latency, Side, SimConfig};
 
 use super::ledger::Seen;
+use super::networks::{Virtual, all_networks, quick, virtual_networks};
 use super::world::{Spec, World};
-use super::{all_networks, quick};
 
 const SERVER: i64 = 1;
 const CLIENT: i64 = 2;
@@ -82,26 +82,27 @@ all_networks! {
     }
 }
 
-/// A connection that nobody accepts: lossy ones end, the others keep trying, and are told each time.
-#[test]
-fn failed_connect() {
-    for policies in ALL {
-        let mut world = World::simulated(1, quick());
-        start(&mut world, policies);
-        let addr = world.addr(SERVER);
-        world.kill(SERVER);
-        let messenger = &world.node(CLIENT).messenger;
-        let connection = messenger.connect(EntityType::Osd, addr).unwrap();
-        connection.send(msgr::protocol::Message::new(1)).unwrap();
-        world.run(Duration::from_secs(60));
-        let refused = world.saw(CLIENT, |seen| *seen == Seen::Refused);
-        if policies.1.lossy {
-            assert_eq!(refused, 1);
-            assert!(connection.is_closed());
-        } else {
-            // At 0, 0.2, 0.6, 1.4, 3, 6.2, 12.6, 25.4, 40.4 and 55.4 s.
-            assert_eq!(refused, 10);
-            assert!(!connection.is_closed());
+virtual_networks! {
+    /// A connection that nobody accepts: lossy ones end, the others keep trying, and are told each time.
+    fn failed_connect(on: Virtual) {
+        for policies in ALL {
+            let mut world = on.world(1, quick());
+            start(&mut world, policies);
+            let mut addr = world.addr(SERVER);
+            addr.socket.as_mut().unwrap().set_port(6801);
+            let messenger = &world.node(CLIENT).messenger;
+            let connection = messenger.connect(EntityType::Osd, addr).unwrap();
+            connection.send(msgr::protocol::Message::new(1)).unwrap();
+            world.run(Duration::from_secs(60));
+            let refused = world.saw(CLIENT, |seen| *seen == Seen::Refused);
+            if policies.1.lossy {
+                assert_eq!(refused, 1);
+                assert!(connection.is_closed());
+            } else {
+                // At 0, 0.2, 0.6, 1.4, 3, 6.2, 12.6, 25.4, 40.4 and 55.4 s.
+                assert_eq!(refused, 10);
+                assert!(!connection.is_closed());
+            }
         }
     }
 }
@@ -181,29 +182,30 @@ all_networks! {
     }
 }
 
-/// `TimeoutTest`: a connection on which nothing comes is given up; a lossless one comes back.
-#[test]
-fn idle_timeout() {
-    for policies in ALL {
-        let mut world = World::simulated(1, quick());
-        let impatient = |settings: &mut msgr::Settings| {
-            settings.timeouts.idle = Duration::from_secs(1);
-        };
-        world.start(spec(policies.0).with(impatient));
-        world.start(spec(policies.1).with(impatient));
-        open(&mut world);
-        world.run(Duration::from_millis(1500));
-        let ended = |seen: &Seen| match seen {
-            Seen::Reset(why) | Seen::Interrupted(why) => why.contains("idle for too long"),
-            _ => false,
-        };
-        let ended = world.saw(SERVER, ended) + world.saw(CLIENT, ended);
-        assert!(ended > 0, "{policies:?}");
-        let lossy = policies.0.lossy;
-        assert_eq!(world.connections(SERVER), usize::from(!lossy));
-        if !lossy {
-            world.send(CLIENT, SERVER, 1);
-            world.deliver();
+virtual_networks! {
+    /// `TimeoutTest`: a connection on which nothing comes is given up; a lossless one comes back.
+    fn idle_timeout(on: Virtual) {
+        for policies in ALL {
+            let mut world = on.world(1, quick());
+            let impatient = |settings: &mut msgr::Settings| {
+                settings.timeouts.idle = Duration::from_secs(1);
+            };
+            world.start(spec(policies.0).with(impatient));
+            world.start(spec(policies.1).with(impatient));
+            open(&mut world);
+            world.run(Duration::from_millis(1500));
+            let ended = |seen: &Seen| match seen {
+                Seen::Reset(why) | Seen::Interrupted(why) => why.contains("idle for too long"),
+                _ => false,
+            };
+            let ended = world.saw(SERVER, ended) + world.saw(CLIENT, ended);
+            assert!(ended > 0, "{policies:?}");
+            let lossy = policies.0.lossy;
+            assert_eq!(world.connections(SERVER), usize::from(!lossy));
+            if !lossy {
+                world.send(CLIENT, SERVER, 1);
+                world.deliver();
+            }
         }
     }
 }
@@ -325,78 +327,77 @@ all_networks! {
     }
 }
 
-/// The same while the stream breaks again and again: a lossless end waits for acknowledgements.
-#[test]
-fn shutdown_lossless_survives_faults() {
-    for after in (0..60_000).step_by(997) {
-        for policies in [STATEFUL, PEERS] {
-            let mut world = World::simulated(after, quick());
+virtual_networks! {
+    /// The same while the stream breaks again and again: a lossless end waits for acknowledgements.
+    fn shutdown_lossless_survives_faults(on: Virtual) {
+        for after in on.places((0..60_000).step_by(997), 0..60) {
+            for policies in [STATEFUL, PEERS] {
+                let mut world = on.world(after, quick());
+                start(&mut world, policies);
+                open(&mut world);
+                for _ in 0..4 {
+                    let cut = Fault::Cut {
+                        from: Side::Connector,
+                        after,
+                    };
+                    world.network().plan(world.socket(SERVER), cut);
+                }
+                world.strike(CLIENT);
+                for _ in 0..10 {
+                    world.send_sized(CLIENT, SERVER, 5_000);
+                }
+                world.connection(CLIENT, SERVER).unwrap().shutdown();
+                world.wait_for("everything", |world| world.ledger(SERVER).count == 10);
+                world.wait_for("the end", |world| world.connections(CLIENT) == 0);
+                world.check();
+            }
+        }
+    }
+}
+
+virtual_networks! {
+    /// `ShutdownTimeout`: a peer that takes nothing does not hold up the end for ever.
+    fn shutdown_timeout(on: Virtual) {
+        for policies in ALL {
+            let mut world = on.world(1, quick());
+            let full = |settings: &mut msgr::Settings| settings.budgets.reactor = 1;
+            world.start(spec(policies.0).with(full));
+            world.start(spec(policies.1));
+            world.ledger(SERVER).held = Some(Vec::new());
+            open(&mut world);
+            for _ in 0..200 {
+                world.send_sized(CLIENT, SERVER, 10_000);
+            }
+            let connection = world.connection(CLIENT, SERVER).unwrap();
+            connection.shutdown();
+            world.run(Duration::from_secs(119));
+            assert!(!connection.is_closed(), "{:?}", world.seen(CLIENT));
+            world.run(Duration::from_secs(2));
+            assert!(connection.is_closed(), "{policies:?}");
+            let late = |seen: &Seen| matches!(seen, Seen::Reset(why) if why.contains("undelivered"));
+            assert_eq!(world.saw(CLIENT, late), 1);
+        }
+    }
+}
+
+virtual_networks! {
+    /// Crimson's `preemptive_shutdown`: a messenger that is shut down delivers what it has queued.
+    fn preemptive_shutdown(on: Virtual) {
+        for policies in ALL {
+            let mut world = on.world(1, quick());
             start(&mut world, policies);
             open(&mut world);
-            for _ in 0..4 {
-                let cut = Fault::Cut {
-                    from: Side::Connector,
-                    after,
-                };
-                world.network().plan(world.socket(SERVER), cut);
+            for _ in 0..20 {
+                world.send_sized(CLIENT, SERVER, 50_000);
             }
-            world.strike(CLIENT);
-            for _ in 0..10 {
-                world.send_sized(CLIENT, SERVER, 5_000);
-            }
-            world.connection(CLIENT, SERVER).unwrap().shutdown();
-            world.wait_for("everything", |world| world.ledger(SERVER).count == 10);
-            world.wait_for("the end", |world| world.connections(CLIENT) == 0);
-            world.check();
+            let now = world.now;
+            world.reactor(CLIENT).borrow_mut().shut_down(now);
+            world.wait_for("everything", |world| {
+                world.reactor(CLIENT).borrow().is_finished(world.now)
+            });
+            assert_eq!(world.connections(CLIENT), 0);
+            world.wait_for("everything", |world| world.ledger(SERVER).count == 20);
         }
-    }
-}
-
-/// `ShutdownTimeout`: a peer that takes nothing does not hold up the end for ever.
-#[test]
-fn shutdown_timeout() {
-    for policies in ALL {
-        let mut world = World::simulated(1, quick());
-        start(&mut world, policies);
-        open(&mut world);
-        let (connector, acceptor) = world.network().connections()[0];
-        let stall = Fault::Stall {
-            from: Side::Connector,
-            after: 0,
-            lasts: None,
-        };
-        assert!(world.network().inject(connector, acceptor, stall));
-        for _ in 0..100 {
-            world.send_sized(CLIENT, SERVER, 10_000);
-        }
-        let connection = world.connection(CLIENT, SERVER).unwrap();
-        connection.shutdown();
-        world.run(Duration::from_secs(119));
-        assert!(!connection.is_closed());
-        world.run(Duration::from_secs(2));
-        assert!(connection.is_closed(), "{policies:?}");
-        let late = |seen: &Seen| matches!(seen, Seen::Reset(why) if why.contains("undelivered"));
-        assert_eq!(world.saw(CLIENT, late), 1);
-    }
-}
-
-/// Crimson's `preemptive_shutdown`: a messenger that is shut down delivers what it has queued.
-#[test]
-fn preemptive_shutdown() {
-    for policies in ALL {
-        let mut world = World::simulated(1, quick());
-        start(&mut world, policies);
-        open(&mut world);
-        for _ in 0..20 {
-            world.send_sized(CLIENT, SERVER, 50_000);
-        }
-        let now = world.now;
-        world.reactor(CLIENT).borrow_mut().shut_down(now);
-        world.wait_for("everything", |world| {
-            world.reactor(CLIENT).borrow().is_finished(world.now)
-        });
-        assert_eq!(world.connections(CLIENT), 0);
-        world.wait_for("everything", |world| world.ledger(SERVER).count == 20);
     }
 }
 
@@ -416,112 +417,121 @@ all_networks! {
     }
 }
 
-/// `DumpBasics`: what can be seen of connections.
-#[test]
-fn dump() {
-    let mut world = World::simulated(1, quick());
-    start(&mut world, STATEFUL);
-    open(&mut world);
-    world.send(CLIENT, SERVER, 3);
-    world.deliver();
-    world.run(Duration::from_secs(1));
-    let dump = |n| world.reactor(n).borrow().dump();
-    let [client] = &dump(CLIENT)[..] else {
-        panic!()
-    };
-    assert_eq!(client.target, Some(world.addr(SERVER)));
-    assert_eq!((client.state, client.policy), (State::Ready, STATEFUL.1));
-    let counts = client.counts;
-    assert_eq!(
-        (counts.sent, counts.received, counts.connect_seq),
-        (3, 0, 0)
-    );
-    assert_eq!((counts.queued, counts.unacknowledged), (0, 0));
-    assert_eq!(
-        (client.queued_bytes, client.throttled, client.shared),
-        (0, false, true)
-    );
-    let [server] = &dump(SERVER)[..] else {
-        panic!()
-    };
-    assert_eq!((server.target, server.counts.received), (None, 3));
-    assert_eq!(server.peer.as_ref().unwrap().name.unwrap().num, CLIENT);
-    let now = world.now;
-    world.reactor(CLIENT).borrow_mut().shut_down(now);
-    world.run(Duration::from_secs(1));
-    assert!(world.reactor(CLIENT).borrow().dump().is_empty());
-}
-
-/// A keepalive is answered, and its stamp can be read; asked while there is no stream, it makes one.
-#[test]
-fn keepalive() {
-    let mut world = World::simulated(1, quick());
-    start(&mut world, PEERS);
-    open(&mut world);
-    let connection = world.connection(CLIENT, SERVER).unwrap();
-    assert_eq!(connection.last_keepalive_ack(), None);
-    let stamp = Timestamp { sec: 5, nsec: 6 };
-    assert!(connection.keepalive(stamp));
-    world.run(Duration::from_secs(1));
-    assert_eq!(connection.last_keepalive_ack(), Some(stamp));
-    let (connector, acceptor) = world.network().connections()[0];
-    let cut = Fault::Cut {
-        from: Side::Connector,
-        after: 0,
-    };
-    assert!(world.network().inject(connector, acceptor, cut));
-    world.run(Duration::from_secs(100));
-    assert!(world.network().connections().is_empty());
-    let stamp = Timestamp { sec: 7, nsec: 8 };
-    assert!(connection.keepalive(stamp));
-    world.run(Duration::from_secs(1));
-    assert_eq!(connection.last_keepalive_ack(), Some(stamp));
-}
-
-/// A disposable connection goes with its next fault, without a word.
-#[test]
-fn mark_disposable() {
-    for policies in ALL {
-        let mut world = World::simulated(1, quick());
-        start(&mut world, policies);
+virtual_networks! {
+    /// `DumpBasics`: what can be seen of connections.
+    fn dump(on: Virtual) {
+        let mut world = on.world(1, quick());
+        start(&mut world, STATEFUL);
         open(&mut world);
-        let connection = world.connection(CLIENT, SERVER).unwrap();
-        connection.mark_disposable();
+        world.send(CLIENT, SERVER, 3);
+        world.deliver();
         world.run(Duration::from_secs(1));
-        let told = world.seen(CLIENT).len();
-        world.network().crash(world.ip(SERVER), Crash::Reset);
-        world.run(Duration::from_secs(100));
-        assert!(connection.is_closed());
-        assert_eq!(world.seen(CLIENT).len(), told, "{:?}", world.seen(CLIENT));
+        let dump = |n| world.reactor(n).borrow().dump();
+        let [client] = &dump(CLIENT)[..] else {
+            panic!()
+        };
+        assert_eq!(client.target, Some(world.addr(SERVER)));
+        assert_eq!((client.state, client.policy), (State::Ready, STATEFUL.1));
+        let counts = client.counts;
+        assert_eq!(
+            (counts.sent, counts.received, counts.connect_seq),
+            (3, 0, 0)
+        );
+        assert_eq!((counts.queued, counts.unacknowledged), (0, 0));
+        assert_eq!(
+            (client.queued_bytes, client.throttled, client.shared),
+            (0, false, true)
+        );
+        let [server] = &dump(SERVER)[..] else {
+            panic!()
+        };
+        assert_eq!((server.target, server.counts.received), (None, 3));
+        assert_eq!(server.peer.as_ref().unwrap().name.unwrap().num, CLIENT);
+        let now = world.now;
+        world.reactor(CLIENT).borrow_mut().shut_down(now);
+        world.run(Duration::from_secs(1));
+        assert!(world.reactor(CLIENT).borrow().dump().is_empty());
     }
 }
 
-/// Connecting and accepting is told before any message, once, in every order of events.
-#[test]
-fn concurrent_dispatch() {
-    for seed in 0..50 {
-        let mut world = World::simulated(
-            seed,
-            SimConfig {
-                latency: Latency::between(Duration::from_micros(1), Duration::from_millis(5)),
-                ..SimConfig::default()
-            },
-        );
-        start(&mut world, ALL[seed as usize % ALL.len()]);
-        world.connect(CLIENT, SERVER);
-        world.send(CLIENT, SERVER, 20);
-        world.deliver();
-        for number in [SERVER, CLIENT] {
-            let seen = world.seen(number);
-            assert!(
-                matches!(seen[0], Seen::Connected(_) | Seen::Accepted(_)),
-                "{seen:?}"
+virtual_networks! {
+    /// A keepalive is answered, and its stamp can be read; asked while there is no stream, it makes one.
+    fn keepalive(on: Virtual) {
+        let mut world = on.world(1, quick());
+        start(&mut world, PEERS);
+        open(&mut world);
+        let connection = world.connection(CLIENT, SERVER).unwrap();
+        assert_eq!(connection.last_keepalive_ack(), None);
+        let stamp = Timestamp { sec: 5, nsec: 6 };
+        assert!(connection.keepalive(stamp));
+        world.run(Duration::from_secs(1));
+        assert_eq!(connection.last_keepalive_ack(), Some(stamp));
+        let (connector, acceptor) = world.network().connections()[0];
+        let cut = Fault::Cut {
+            from: Side::Connector,
+            after: 0,
+        };
+        assert!(world.network().inject(connector, acceptor, cut));
+        world.run(Duration::from_secs(100));
+        assert!(world.network().connections().is_empty());
+        let stamp = Timestamp { sec: 7, nsec: 8 };
+        assert!(connection.keepalive(stamp));
+        world.run(Duration::from_secs(1));
+        assert_eq!(connection.last_keepalive_ack(), Some(stamp));
+    }
+}
+
+virtual_networks! {
+    /// A disposable connection goes with its next fault, without a word.
+    fn mark_disposable(on: Virtual) {
+        for policies in ALL {
+            let mut world = on.world(1, quick());
+            start(&mut world, policies);
+            open(&mut world);
+            let connection = world.connection(CLIENT, SERVER).unwrap();
+            connection.mark_disposable();
+            world.run(Duration::from_secs(1));
+            let told = world.seen(CLIENT).len();
+            let (connector, acceptor) = world.network().connections()[0];
+            let cut = Fault::Cut {
+                from: Side::Connector,
+                after: 0,
+            };
+            assert!(world.network().inject(connector, acceptor, cut));
+            world.run(Duration::from_secs(100));
+            assert!(connection.is_closed());
+            assert_eq!(world.seen(CLIENT).len(), told, "{:?}", world.seen(CLIENT));
+        }
+    }
+}
+
+virtual_networks! {
+    /// Connecting and accepting is told before any message, once, in every order of events.
+    fn concurrent_dispatch(on: Virtual) {
+        for seed in 0..50 {
+            let mut world = on.world(
+                seed,
+                SimConfig {
+                    latency: Latency::between(Duration::from_micros(1), Duration::from_millis(5)),
+                    ..SimConfig::default()
+                },
             );
-            assert!(
-                !seen[1..]
-                    .iter()
-                    .any(|s| matches!(s, Seen::Connected(_) | Seen::Accepted(_)))
-            );
+            start(&mut world, ALL[seed as usize % ALL.len()]);
+            world.connect(CLIENT, SERVER);
+            world.send(CLIENT, SERVER, 20);
+            world.deliver();
+            for number in [SERVER, CLIENT] {
+                let seen = world.seen(number);
+                assert!(
+                    matches!(seen[0], Seen::Connected(_) | Seen::Accepted(_)),
+                    "{seen:?}"
+                );
+                assert!(
+                    !seen[1..]
+                        .iter()
+                        .any(|s| matches!(s, Seen::Connected(_) | Seen::Accepted(_)))
+                );
+            }
         }
     }
 }

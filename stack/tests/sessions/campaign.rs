@@ -14,9 +14,16 @@ use msgr::protocol::Policy;
 use msgr::transport::sim::{Chop, FaultRates, Latency, SimConfig};
 
 use super::chance::Chance;
+use super::networks::{Network, Virtual, virtual_networks};
 use super::world::{Spec, World};
 
-const SEEDS: Range<u64> = 0..300;
+/// Those of every test run; userspace TCP is much more work.
+fn few(on: Virtual) -> Range<u64> {
+    match on {
+        Virtual::Simulated => 0..300,
+        Virtual::UserspaceTcp => 0..60,
+    }
+}
 
 /// What a seed's world is like.
 struct Plan {
@@ -95,10 +102,10 @@ fn plan(chance: &mut Chance, trace: bool) -> Plan {
 }
 
 /// Lives through one seed. Returns what everybody did, and how many faults have struck.
-fn live(seed: u64, trace: bool) -> (Totals, u64) {
+fn live(on: Virtual, seed: u64, trace: bool) -> (Totals, u64) {
     let mut chance = Chance(seed);
     let plan = plan(&mut chance, trace);
-    let mut world = World::simulated(seed, plan.config.clone());
+    let mut world = on.world(seed, plan.config.clone());
     for spec in plan.policies {
         let number = world.start(spec);
         world.ledger(number).quiet = !trace;
@@ -126,7 +133,7 @@ fn live(seed: u64, trace: bool) -> (Totals, u64) {
         world.run(Duration::from_millis(chance.below(pause + 1)));
     }
     // Peace: whatever was sent must arrive now, and nothing must be left behind.
-    world.network().set_faults(FaultRates::default());
+    world.make_peace();
     for (a, b) in plan.pairs.clone() {
         world.connect(a, b);
         world.send(a, b, 1);
@@ -144,7 +151,9 @@ fn live(seed: u64, trace: bool) -> (Totals, u64) {
                 println!("  {seen:?}");
             }
         }
-        println!("{}", world.network().trace());
+        if let Network::Sim(network) = world.network() {
+            println!("{}", network.trace());
+        }
     }
     if !delivered {
         let dumps: Vec<_> = numbers
@@ -192,9 +201,9 @@ fn live(seed: u64, trace: bool) -> (Totals, u64) {
     (world.all_totals(), world.network().faults())
 }
 
-fn seeds() -> (Range<u64>, bool) {
+fn seeds(on: Virtual) -> (Range<u64>, bool) {
     let Ok(text) = env::var("MSGR_SEEDS") else {
-        return (SEEDS, false);
+        return (few(on), false);
     };
     let number = |text: &str| text.parse::<u64>().expect("MSGR_SEEDS is A..B or A");
     match text.split_once("..") {
@@ -203,36 +212,37 @@ fn seeds() -> (Range<u64>, bool) {
     }
 }
 
-#[test]
-fn no_message_is_lost_repeated_or_reordered_whatever_goes_wrong() {
-    let (seeds, trace) = seeds();
-    let count = seeds.end - seeds.start;
-    let (mut totals, mut faults) = (Totals::default(), 0);
-    for seed in seeds {
-        let lived = catch_unwind(AssertUnwindSafe(|| live(seed, trace)));
-        let Ok((lived, struck)) = lived else {
-            panic!(
-                "seed {seed} fails; replay it with a trace: \
-                 MSGR_SEEDS={seed} cargo test -p msgr --test sessions whatever_goes_wrong -- --nocapture"
-            );
-        };
-        totals = [totals, lived].into_iter().sum();
-        faults += struck;
-        if seed % 10_000 == 9_999 {
-            println!("up to seed {seed}: {faults} faults, {totals:?}");
+virtual_networks! {
+    fn no_message_is_lost_repeated_or_reordered_whatever_goes_wrong(on: Virtual) {
+        let (seeds, trace) = seeds(on);
+        let count = seeds.end - seeds.start;
+        let (mut totals, mut faults) = (Totals::default(), 0);
+        for seed in seeds {
+            let lived = catch_unwind(AssertUnwindSafe(|| live(on, seed, trace)));
+            let Ok((lived, struck)) = lived else {
+                panic!(
+                    "seed {seed} fails on {on:?}; replay it with a trace: \
+                     MSGR_SEEDS={seed} cargo test -p msgr --test sessions whatever_goes_wrong -- --nocapture"
+                );
+            };
+            totals = [totals, lived].into_iter().sum();
+            faults += struck;
+            if seed % 10_000 == 9_999 {
+                println!("up to seed {seed}: {faults} faults, {totals:?}");
+            }
         }
-    }
-    println!("{count} seeds: {faults} faults, {totals:?}");
-    // Otherwise the faults missed what they were meant for.
-    if count >= SEEDS.end {
-        assert!(
-            totals.reconnects > count && totals.replayed > count,
-            "{totals:?}"
-        );
-        assert!(totals.races_won > 0 && totals.races_lost > 0, "{totals:?}");
-        assert!(
-            totals.remote_resets > 0 && faults > count,
-            "{faults} faults"
-        );
+        println!("{count} seeds: {faults} faults, {totals:?}");
+        // Otherwise the faults missed what they were meant for.
+        if count >= few(on).end {
+            assert!(
+                totals.reconnects > count && totals.replayed > count,
+                "{totals:?}"
+            );
+            assert!(totals.races_won > 0 && totals.races_lost > 0, "{totals:?}");
+            assert!(
+                totals.remote_resets > 0 && faults > count,
+                "{faults} faults"
+            );
+        }
     }
 }

@@ -7,7 +7,7 @@ use msgr::transport::middleware::Injection;
 use msgr::transport::sim::{Latency, SimConfig};
 use msgr::{SendError, SendRefusal};
 
-use super::all_networks;
+use super::networks::{Virtual, all_networks, virtual_networks};
 use super::world::{Spec, World};
 
 const SERVER: i64 = 1;
@@ -75,63 +75,64 @@ impl Talker {
     }
 }
 
-/// Both ends of eight connections send all the time, a hundred and twenty times what is on the way at
-/// a time; backlogs are full, and connections break. Everything comes through.
-#[test]
-fn what_is_queued_drains() {
-    let config = SimConfig {
-        latency: Latency::between(Duration::from_micros(500), Duration::from_millis(1)),
-        window: WINDOW,
-        ..SimConfig::default()
-    };
-    let mut world = World::simulated(1, config);
-    let narrow = |spec: Spec| {
-        let injection = Injection {
-            socket_failures: 200,
-            ..Injection::default()
+virtual_networks! {
+    /// Both ends of eight connections send all the time, a hundred and twenty times what is on the way at
+    /// a time; backlogs are full, and connections break. Everything comes through.
+    fn what_is_queued_drains(on: Virtual) {
+        let config = SimConfig {
+            latency: Latency::between(Duration::from_micros(500), Duration::from_millis(1)),
+            window: WINDOW,
+            ..SimConfig::default()
         };
-        spec.injecting(injection).with(|settings| {
-            settings.send_backlog = BACKLOG;
-        })
-    };
-    world.start(narrow(Spec::bound(Policy::STATEFUL_SERVER)));
-    for _ in CLIENTS {
-        world.start(narrow(Spec::client(Policy::LOSSLESS_CLIENT)));
-    }
-    for client in CLIENTS {
-        world.connect(client, SERVER);
-    }
-    let directions = CLIENTS.flat_map(|client| [(client, SERVER), (SERVER, client)]);
-    let mut talkers: Vec<_> = directions
-        .map(|(from, to)| Talker::new(from, to, MESSAGES))
-        .collect();
-    let (mut looks, mut full) = (0, 0);
-    while talkers.iter().any(|talker| talker.left > 0) {
-        for talker in &mut talkers {
-            talker.talk(&world);
+        let mut world = on.world(1, config);
+        let narrow = |spec: Spec| {
+            let injection = Injection {
+                socket_failures: 200,
+                ..Injection::default()
+            };
+            spec.injecting(injection).with(|settings| {
+                settings.send_backlog = BACKLOG;
+            })
+        };
+        world.start(narrow(Spec::bound(Policy::STATEFUL_SERVER)));
+        for _ in CLIENTS {
+            world.start(narrow(Spec::client(Policy::LOSSLESS_CLIENT)));
         }
-        world.run(Duration::from_millis(1));
-        for talker in talkers.iter().filter(|talker| talker.left > 0) {
-            looks += 1;
-            full += usize::from(talker.queued(&world) > WINDOW);
+        for client in CLIENTS {
+            world.connect(client, SERVER);
         }
+        let directions = CLIENTS.flat_map(|client| [(client, SERVER), (SERVER, client)]);
+        let mut talkers: Vec<_> = directions
+            .map(|(from, to)| Talker::new(from, to, MESSAGES))
+            .collect();
+        let (mut looks, mut full) = (0, 0);
+        while talkers.iter().any(|talker| talker.left > 0) {
+            for talker in &mut talkers {
+                talker.talk(&world);
+            }
+            world.run(Duration::from_millis(1));
+            for talker in talkers.iter().filter(|talker| talker.left > 0) {
+                looks += 1;
+                full += usize::from(talker.queued(&world) > WINDOW);
+            }
+        }
+        assert!(
+            full * 10 > looks * 9,
+            "only {full} of {looks} looks found a full window"
+        );
+        let refusals: usize = talkers.iter().map(|talker| talker.refusals).sum();
+        assert!(refusals > talkers.len(), "{refusals}");
+        world.deliver();
+        world.settle(SERVER, CLIENTS.count());
+        for client in CLIENTS {
+            world.settle(client, 1);
+            assert_eq!(world.ledger(client).count, MESSAGES as u64);
+        }
+        let totals = world.all_totals();
+        println!("{totals:?} {full} of {looks}, {refusals} refusals");
+        assert!(totals.reconnects > 0 && totals.replayed > 0, "{totals:?}");
+        assert_eq!((totals.resets, totals.remote_resets), (0, 0));
     }
-    assert!(
-        full * 10 > looks * 9,
-        "only {full} of {looks} looks found a full window"
-    );
-    let refusals: usize = talkers.iter().map(|talker| talker.refusals).sum();
-    assert!(refusals > talkers.len(), "{refusals}");
-    world.deliver();
-    world.settle(SERVER, CLIENTS.count());
-    for client in CLIENTS {
-        world.settle(client, 1);
-        assert_eq!(world.ledger(client).count, MESSAGES as u64);
-    }
-    let totals = world.all_totals();
-    println!("{totals:?} {full} of {looks}, {refusals} refusals");
-    assert!(totals.reconnects > 0 && totals.replayed > 0, "{totals:?}");
-    assert_eq!((totals.resets, totals.remote_resets), (0, 0));
 }
 
 all_networks! {

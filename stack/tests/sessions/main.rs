@@ -49,59 +49,20 @@
 
 mod basics;
 mod budgets;
+mod cable;
 mod campaign;
 mod cancel;
 mod chance;
 mod congestion;
 mod ledger;
 mod markdown;
+mod networks;
 mod policies;
 mod races;
 mod reconnects;
+mod segment;
 mod stale;
 mod synthetic;
 mod thrash;
 mod workload;
 mod world;
-
-use std::time::Duration;
-
-use msgr::transport::sim::{Latency, SimConfig};
-
-/// A network on which everything takes ten microseconds.
-fn quick() -> SimConfig {
-    SimConfig {
-        latency: Latency::fixed(Duration::from_micros(10)),
-        ..SimConfig::default()
-    }
-}
-
-/// A scenario that is a test on the simulator, another one on userspace TCP and one on real sockets.
-macro_rules! all_networks {
-    ($(#[$doc:meta])* fn $name:ident($world:ident: &mut World) $body:block) => {
-        mod $name {
-            use super::*;
-
-            $(#[$doc])*
-            fn scenario($world: &mut World) $body
-
-            #[test]
-            fn simulated() {
-                for seed in 0..20 {
-                    scenario(&mut World::simulated(seed, msgr::transport::sim::SimConfig::default()));
-                }
-            }
-
-            #[test]
-            fn on_userspace_tcp() {
-                scenario(&mut World::userspace_tcp(1, msgr::transport::tcp::wire::WireConfig::default()));
-            }
-
-            #[test]
-            fn on_sockets() {
-                scenario(&mut World::loopback(1));
-            }
-        }
-    };
-}
-use all_networks;

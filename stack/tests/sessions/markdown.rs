@@ -95,7 +95,11 @@ fn storm(world: &mut World, policies: (Policy, Policy), rounds: u64) {
 fn simulated() {
     for policies in POLICIES {
         for seed in 0..2 {
-            storm(&mut World::simulated(seed, super::quick()), policies, 100);
+            storm(
+                &mut World::simulated(seed, super::networks::quick()),
+                policies,
+                100,
+            );
         }
     }
 }

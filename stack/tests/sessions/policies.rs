@@ -6,7 +6,7 @@ use msgr::protocol::{Policy, State};
 use msgr::transport::sim::{Fault, Side};
 
 use super::ledger::Seen;
-use super::quick;
+use super::networks::{Virtual, quick, virtual_networks};
 use super::world::{Spec, World};
 
 /// What follows a fault, at the end that has this policy.
@@ -115,8 +115,8 @@ fn spec(policy: Policy) -> Spec {
 
 impl Row {
     /// Two ends that have talked to each other.
-    fn established(&self) -> World {
-        let mut world = World::simulated(1, quick());
+    fn established(&self, on: Virtual) -> World {
+        let mut world = on.world(1, quick());
         world.start(spec(self.policy));
         world.start(spec(self.peer));
         let (connector, acceptor) = if self.accepts { (PEER, US) } else { (US, PEER) };
@@ -176,106 +176,110 @@ fn every_policy_has_its_row() {
     assert_eq!(listed, all);
 }
 
-/// Crimson's standby and reset of every policy, `ms_handle_reset` where it is due.
-#[test]
-fn a_fault_with_nothing_to_send() {
-    for row in &TABLE {
-        let mut world = row.established();
-        world.network().plan(
-            world.node(PEER).addr.map_or_else(
-                || "10.0.0.2:6800".parse().unwrap(),
-                |addr| addr.socket.unwrap(),
-            ),
-            msgr::transport::sim::Plan::Ignore,
-        );
-        row.lose_stream(&world);
-        world.run(Duration::from_millis(1));
-        assert_eq!(follows(&world), row.idle, "{}", row.policy);
+virtual_networks! {
+    /// Crimson's standby and reset of every policy, `ms_handle_reset` where it is due.
+    fn a_fault_with_nothing_to_send(on: Virtual) {
+        for row in &TABLE {
+            let mut world = row.established(on);
+            world.network().plan(
+                world.node(PEER).addr.map_or_else(
+                    || "10.0.0.2:6800".parse().unwrap(),
+                    |addr| addr.socket.unwrap(),
+                ),
+                msgr::transport::sim::Plan::Ignore,
+            );
+            row.lose_stream(&world);
+            world.run(Duration::from_millis(1));
+            assert_eq!(follows(&world), row.idle, "{}", row.policy);
+        }
     }
 }
 
-#[test]
-fn a_fault_with_something_to_send() {
-    for row in &TABLE {
-        let mut world = row.established();
-        if let Some(addr) = world.node(PEER).addr {
-            for _ in 0..5 {
-                let plan = msgr::transport::sim::Plan::Refuse;
-                world.network().plan(addr.socket.unwrap(), plan);
+virtual_networks! {
+    fn a_fault_with_something_to_send(on: Virtual) {
+        for row in &TABLE {
+            let mut world = row.established(on);
+            if let Some(addr) = world.node(PEER).addr {
+                for _ in 0..5 {
+                    let plan = msgr::transport::sim::Plan::Refuse;
+                    world.network().plan(addr.socket.unwrap(), plan);
+                }
             }
-        }
-        row.lose_stream(&world);
-        world.send(US, PEER, 3);
-        world.run(Duration::from_millis(1));
-        assert_eq!(follows(&world), row.busy, "{}", row.policy);
-        // The peer notices, sooner or later, and everybody comes together again.
-        world.send(PEER, US, 2);
-        if row.replays {
-            world.deliver();
-            assert_eq!(world.ledger(PEER).count, 4, "{}", row.policy);
-        } else {
-            world.run(Duration::from_secs(3000));
-            assert_eq!(world.ledger(PEER).count, 1, "what was on its way is lost");
-            let told = world.saw(PEER, |seen| matches!(seen, Seen::Reset(_)));
-            assert_eq!(told, 1, "{}: the peer is told as well", row.policy);
-        }
-        world.check();
-    }
-}
-
-/// A peer that was restarted, and one that marked the connection down: crimson's `reset` of policies
-/// that check for it, and `suppress` for those that do not.
-#[test]
-fn a_peer_that_forgot_the_session() {
-    for row in TABLE.iter().filter(|row| row.replays) {
-        for restart in [true, false] {
-            let mut world = row.established();
-            if restart {
-                world.restart(PEER);
-            } else {
-                world.mark_down(PEER, US);
-            }
+            row.lose_stream(&world);
             world.send(US, PEER, 3);
             world.run(Duration::from_millis(1));
-            if row.accepts {
-                world.connect(PEER, US);
-                world.send(PEER, US, 1);
+            assert_eq!(follows(&world), row.busy, "{}", row.policy);
+            // The peer notices, sooner or later, and everybody comes together again.
+            world.send(PEER, US, 2);
+            if row.replays {
+                world.deliver();
+                assert_eq!(world.ledger(PEER).count, 4, "{}", row.policy);
+            } else {
+                world.run(Duration::from_secs(3000));
+                assert_eq!(world.ledger(PEER).count, 1, "what was on its way is lost");
+                let told = world.saw(PEER, |seen| matches!(seen, Seen::Reset(_)));
+                assert_eq!(told, 1, "{}: the peer is told as well", row.policy);
             }
-            world.run(Duration::from_secs(100));
-            let told = world.saw(US, |seen| matches!(seen, Seen::RemoteReset(_)));
-            // Without the check it depends on who comes to whom: only an acceptor that knows nothing
-            // makes the other end drop its queue.
-            let expected = if row.checks_resets { 1..=1 } else { 0..=1 };
-            assert!(expected.contains(&told), "{}: {told}", row.policy);
-            // It goes on, whatever was dropped.
-            world.send(US, PEER, 2);
-            world.deliver();
             world.check();
         }
     }
 }
 
-/// Replayed messages keep their order, and come before everything that was queued later.
-#[test]
-fn replay_keeps_the_order() {
-    for row in TABLE.iter().filter(|row| row.replays) {
-        for after in (0..30_000).step_by(331) {
-            let mut world = row.established();
-            let (connector, acceptor) = world.network().connections()[0];
-            let from = if row.accepts {
-                Side::Acceptor
-            } else {
-                Side::Connector
-            };
-            let cut = Fault::Cut { from, after };
-            assert!(world.network().inject(connector, acceptor, cut));
-            for size in [10, 3000, 0, 9000, 50, 7000, 1, 9000] {
-                world.send_sized(US, PEER, size);
+virtual_networks! {
+    /// A peer that was restarted, and one that marked the connection down: crimson's `reset` of policies
+    /// that check for it, and `suppress` for those that do not.
+    fn a_peer_that_forgot_the_session(on: Virtual) {
+        for row in TABLE.iter().filter(|row| row.replays) {
+            for restart in [true, false] {
+                let mut world = row.established(on);
+                if restart {
+                    world.restart(PEER);
+                } else {
+                    world.mark_down(PEER, US);
+                }
+                world.send(US, PEER, 3);
+                world.run(Duration::from_millis(1));
+                if row.accepts {
+                    world.connect(PEER, US);
+                    world.send(PEER, US, 1);
+                }
+                world.run(Duration::from_secs(100));
+                let told = world.saw(US, |seen| matches!(seen, Seen::RemoteReset(_)));
+                // Without the check it depends on who comes to whom: only an acceptor that knows nothing
+                // makes the other end drop its queue.
+                let expected = if row.checks_resets { 1..=1 } else { 0..=1 };
+                assert!(expected.contains(&told), "{}: {told}", row.policy);
+                // It goes on, whatever was dropped.
+                world.send(US, PEER, 2);
+                world.deliver();
+                world.check();
             }
-            world.run(Duration::from_millis(5));
-            world.send(US, PEER, 5);
-            world.deliver();
-            assert_eq!(world.ledger(PEER).count, 14);
+        }
+    }
+}
+
+virtual_networks! {
+    /// Replayed messages keep their order, and come before everything that was queued later.
+    fn replay_keeps_the_order(on: Virtual) {
+        for row in TABLE.iter().filter(|row| row.replays) {
+            for after in on.places((0..30_000).step_by(331), 0..40) {
+                let mut world = row.established(on);
+                let (connector, acceptor) = world.network().connections()[0];
+                let from = if row.accepts {
+                    Side::Acceptor
+                } else {
+                    Side::Connector
+                };
+                let cut = Fault::Cut { from, after };
+                assert!(world.network().inject(connector, acceptor, cut));
+                for size in [10, 3000, 0, 9000, 50, 7000, 1, 9000] {
+                    world.send_sized(US, PEER, size);
+                }
+                world.run(Duration::from_millis(5));
+                world.send(US, PEER, 5);
+                world.deliver();
+                assert_eq!(world.ledger(PEER).count, 14);
+            }
         }
     }
 }

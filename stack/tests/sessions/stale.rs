@@ -6,16 +6,18 @@ use msgr::protocol::Policy;
 use msgr::transport::sim::{Fault, Side};
 
 use super::ledger::Seen;
-use super::quick;
-use super::world::{Spec, World};
+use super::networks::{Virtual, quick, virtual_networks};
+use super::world::Spec;
 
 const HANDSHAKE: u64 = 450;
+/// The same in frames.
+const HANDSHAKE_FRAMES: u64 = 20;
 
 /// The connector is reset after so many bytes, and what it had sent by then arrives half a minute
 /// late, when the session has long gone on over another stream. `resumed`: the stream is not the
 /// session's first.
-fn late(policy: Policy, from: Side, after: u64, resumed: bool) {
-    let mut world = World::simulated(after, quick());
+fn late(on: Virtual, policy: Policy, from: Side, after: u64, resumed: bool) {
+    let mut world = on.world(after, quick());
     let client = policy == Policy::LOSSLESS_CLIENT;
     let server = if client {
         Policy::STATEFUL_SERVER
@@ -69,25 +71,27 @@ const POLICIES: [Policy; 3] = [
     Policy::LOSSLESS_PEER_REUSE,
 ];
 
-/// Crimson's `stale_connect`, `stale_accept` and `stale_establishing`.
-#[test]
-fn a_first_stream_that_arrives_late_changes_nothing() {
-    for policy in POLICIES {
-        for from in [Side::Connector, Side::Acceptor] {
-            for after in 0..HANDSHAKE {
-                late(policy, from, after, false);
+virtual_networks! {
+    /// Crimson's `stale_connect`, `stale_accept` and `stale_establishing`.
+    fn a_first_stream_that_arrives_late_changes_nothing(on: Virtual) {
+        for policy in POLICIES {
+            for from in [Side::Connector, Side::Acceptor] {
+                for after in on.places(0..HANDSHAKE, 0..HANDSHAKE_FRAMES) {
+                    late(on, policy, from, after, false);
+                }
             }
         }
     }
 }
 
-/// Crimson's `stale_reconnect` and `stale_reaccept`.
-#[test]
-fn a_later_stream_that_arrives_late_changes_nothing() {
-    for policy in POLICIES {
-        for from in [Side::Connector, Side::Acceptor] {
-            for after in 0..HANDSHAKE {
-                late(policy, from, after, true);
+virtual_networks! {
+    /// Crimson's `stale_reconnect` and `stale_reaccept`.
+    fn a_later_stream_that_arrives_late_changes_nothing(on: Virtual) {
+        for policy in POLICIES {
+            for from in [Side::Connector, Side::Acceptor] {
+                for after in on.places(0..HANDSHAKE, 0..HANDSHAKE_FRAMES) {
+                    late(on, policy, from, after, true);
+                }
             }
         }
     }

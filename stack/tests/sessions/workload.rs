@@ -10,7 +10,8 @@ use msgr::{Connection, Totals};
 
 use super::chance::Chance;
 use super::ledger::Seen;
-use super::world::{Net, Spec, World};
+use super::networks::Net;
+use super::world::{Spec, World};
 
 /// What a workload is like.
 #[derive(Clone, Copy)]

@@ -10,20 +10,14 @@ use msgr::protocol::{EntityAddr, EntityName, EntityType, Policies, Policy};
 use msgr::transport::Transport;
 use msgr::transport::middleware::{FaultInjector, Injection};
 use msgr::transport::posix::Posix;
-use msgr::transport::sim::{Crash, SimConfig, SimNetwork};
-use msgr::transport::tcp::wire::{Wire, WireConfig};
+use msgr::transport::sim::{Crash, FaultRates, SimConfig, SimNetwork};
+use msgr::transport::tcp::wire::{Wire, WireConfig, WireFaults};
 use msgr::transport::tcp::{Tcp, TcpConfig};
 use msgr::{Connection, ConnectionDump, Messenger, Reactor, Settings, Totals};
 
+use super::cable::Cables;
 use super::ledger::{Ledger, Seen, Witness};
-
-pub(crate) enum Net {
-    Sim(SimNetwork),
-    /// Userspace TCP on an in-process wire, in virtual time.
-    Wire(Wire),
-    /// The kernel's, in real time.
-    Loopback,
-}
+use super::networks::{Net, Network};
 
 /// What a process is, in all its lives.
 #[derive(Clone)]
@@ -86,6 +80,8 @@ pub(crate) struct World {
     pub(crate) seed: u64,
     /// The totals of processes that have ended.
     past: Vec<Totals>,
+    /// The most bytes on the way on a connection of userspace TCP.
+    pub(crate) window: Option<usize>,
 }
 
 /// Real time that nothing waits for unless a test fails.
@@ -101,7 +97,7 @@ impl World {
     }
 
     pub(crate) fn userspace_tcp(seed: u64, config: WireConfig) -> Self {
-        Self::new(Net::Wire(Wire::new(config)), seed)
+        Self::new(Net::Wire(Wire::new(config), Cables::new(seed)), seed)
     }
 
     fn new(net: Net, seed: u64) -> Self {
@@ -111,13 +107,24 @@ impl World {
             now: Instant::now(),
             seed,
             past: Vec::new(),
+            window: None,
         }
     }
 
-    pub(crate) fn network(&self) -> &SimNetwork {
+    /// What may befall connections, if this is in virtual time.
+    pub(crate) fn network(&self) -> Network<'_> {
         match &self.net {
-            Net::Sim(network) => network,
-            Net::Wire(_) | Net::Loopback => panic!("this is not a simulation"),
+            Net::Sim(network) => Network::Sim(network),
+            Net::Wire(_, cables) => Network::Wire(cables),
+            Net::Loopback => panic!("nobody can meddle with the kernel's network"),
+        }
+    }
+
+    /// Nothing goes wrong any more, but for what is planned.
+    pub(crate) fn make_peace(&self) {
+        self.network().set_faults(FaultRates::default());
+        if let Net::Wire(wire, _) = &self.net {
+            wire.set_faults(WireFaults::default());
         }
     }
 
@@ -128,7 +135,7 @@ impl World {
         let at = SocketAddr::new(self.ip(number), 6800);
         let nonce = number as u32;
         let addr = spec.bound.then(|| match self.net {
-            Net::Sim(_) | Net::Wire(_) => EntityAddr::msgr2(at, nonce),
+            Net::Sim(_) | Net::Wire(..) => EntityAddr::msgr2(at, nonce),
             Net::Loopback => EntityAddr::msgr2(SocketAddr::new(at.ip(), 0), nonce),
         });
         self.nodes.push(None);
@@ -138,7 +145,7 @@ impl World {
 
     pub(crate) fn ip(&self, number: i64) -> IpAddr {
         match self.net {
-            Net::Sim(_) | Net::Wire(_) => [10, 0, 0, number as u8].into(),
+            Net::Sim(_) | Net::Wire(..) => [10, 0, 0, number as u8].into(),
             Net::Loopback => [127, 0, 0, 1].into(),
         }
     }
@@ -152,10 +159,13 @@ impl World {
         (spec.configure)(&mut settings);
         let inner: Box<dyn Transport> = match &self.net {
             Net::Sim(network) => Box::new(network.node(self.ip(number))),
-            Net::Wire(wire) => {
-                let mut config = TcpConfig::new(self.ip(number), 24);
+            Net::Wire(wire, cables) => {
+                let ip = self.ip(number);
+                let mut config = TcpConfig::new(ip, 24);
                 config.seed = settings.seed;
-                Box::new(Tcp::new(wire.port(), config, self.now).unwrap())
+                config.window = self.window.unwrap_or(config.window);
+                let cable = cables.plug(wire.port(), ip);
+                Box::new(Tcp::new(cable, config, self.now).unwrap())
             }
             Net::Loopback => Box::new(Posix::new().unwrap()),
         };
@@ -304,7 +314,7 @@ impl World {
     #[track_caller]
     pub(crate) fn wait_for(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
         let patience = match self.net {
-            Net::Sim(_) | Net::Wire(_) => 100 * PATIENCE,
+            Net::Sim(_) | Net::Wire(..) => 100 * PATIENCE,
             Net::Loopback => PATIENCE,
         };
         if !self.run_until(patience, done) {
@@ -324,8 +334,10 @@ impl World {
                 return true;
             }
             match &self.net {
-                Net::Sim(_) | Net::Wire(_) if busy => {}
-                Net::Sim(_) | Net::Wire(_) => {
+                Net::Sim(_) | Net::Wire(..) if busy => {}
+                // What a timer has begun, the endpoint has not looked at yet.
+                Net::Wire(..) if self.turn_all() => {}
+                Net::Sim(_) | Net::Wire(..) => {
                     let nodes = self.nodes.iter().flatten();
                     let due = nodes.filter_map(|node| node.reactor.borrow().next_timeout());
                     let event = match &self.net {

@@ -1,0 +1,207 @@
+//! What processes are connected by: the simulated network, userspace TCP on an in-process wire, or the
+//! host's loopback.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use msgr::transport::sim::{Chop, Fault, FaultRates, Latency, Plan, SimConfig, SimNetwork};
+use msgr::transport::tcp::wire::{Wire, WireConfig, WireFaults};
+
+use super::cable::Cables;
+use super::world::World;
+
+pub(crate) enum Net {
+    Sim(SimNetwork),
+    /// Userspace TCP on an in-process wire, in virtual time.
+    Wire(Wire, Cables),
+    /// The kernel's, in real time.
+    Loopback,
+}
+
+/// A network in virtual time, which a test is to run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Virtual {
+    Simulated,
+    UserspaceTcp,
+}
+
+/// How many bytes of a conversation of small messages are about a frame.
+const FRAME: u64 = 50;
+
+impl Virtual {
+    /// A world on this network, as far as it can be like `config`: what is cut into pieces there is
+    /// cut by the MTU here, and what is slow is overtaken.
+    pub(crate) fn world(self, seed: u64, config: SimConfig) -> World {
+        if self == Self::Simulated {
+            return World::simulated(seed, config);
+        }
+        let Latency {
+            least,
+            slow_one_in,
+            slow,
+            ..
+        } = config.latency;
+        let faults = WireFaults {
+            reorder: if slow_one_in == 0 {
+                0.0
+            } else {
+                1.0 / f64::from(slow_one_in)
+            },
+            reorder_by: slow,
+            ..WireFaults::default()
+        };
+        let mtu = match config.chop {
+            Chop::Whole | Chop::At(_) => 1500,
+            Chop::Every(len) | Chop::Random(len) => (len + 200).min(1500),
+        };
+        let wire = WireConfig {
+            mtu,
+            latency: least,
+            faults,
+            seed,
+            ..WireConfig::default()
+        };
+        let mut world = World::userspace_tcp(seed, wire);
+        world.window = Some(config.window);
+        world.network().set_faults(FaultRates {
+            within: config.faults.within / FRAME,
+            ..config.faults
+        });
+        world
+    }
+
+    /// Where to break a stream: after so many bytes, or after so many frames.
+    pub(crate) fn places(
+        self,
+        bytes: impl Iterator<Item = u64>,
+        frames: impl Iterator<Item = u64>,
+    ) -> impl Iterator<Item = u64> {
+        let (bytes, frames) = match self {
+            Self::Simulated => (Some(bytes), None),
+            Self::UserspaceTcp => (None, Some(frames)),
+        };
+        let frames = frames.into_iter().flatten();
+        bytes.into_iter().flatten().chain(frames)
+    }
+
+    /// How much more a connection takes than the window that it is given: userspace TCP queues a
+    /// mebibyte in front of that.
+    pub(crate) fn depth(self) -> usize {
+        match self {
+            Self::Simulated => 1,
+            Self::UserspaceTcp => 128,
+        }
+    }
+}
+
+/// A network in virtual time, on which faults can be planned and injected as [`SimNetwork`] says. On
+/// userspace TCP they come after so many frames, not bytes.
+pub(crate) enum Network<'a> {
+    Sim(&'a SimNetwork),
+    Wire(&'a Cables),
+}
+
+impl Network<'_> {
+    pub(crate) fn plan(&self, to: SocketAddr, plan: impl Into<Plan>) {
+        match self {
+            Self::Sim(network) => network.plan(to, plan),
+            Self::Wire(cables) => cables.plan(to, plan.into()),
+        }
+    }
+
+    pub(crate) fn inject(&self, from: SocketAddr, to: SocketAddr, fault: Fault) -> bool {
+        match self {
+            Self::Sim(network) => network.inject(from, to, fault),
+            Self::Wire(cables) => cables.inject((from, to), fault),
+        }
+    }
+
+    pub(crate) fn release(&self, from: SocketAddr, to: SocketAddr) -> bool {
+        match self {
+            Self::Sim(network) => network.release(from, to),
+            Self::Wire(cables) => cables.release((from, to)),
+        }
+    }
+
+    pub(crate) fn connections(&self) -> Vec<(SocketAddr, SocketAddr)> {
+        match self {
+            Self::Sim(network) => network.connections(),
+            Self::Wire(cables) => cables.connections(),
+        }
+    }
+
+    pub(crate) fn set_faults(&self, rates: FaultRates) {
+        match self {
+            Self::Sim(network) => network.set_faults(rates),
+            Self::Wire(cables) => cables.set_faults(rates),
+        }
+    }
+
+    pub(crate) fn faults(&self) -> u64 {
+        match self {
+            Self::Sim(network) => network.faults(),
+            Self::Wire(cables) => cables.faults(),
+        }
+    }
+}
+
+/// A network on which everything takes ten microseconds.
+pub(crate) fn quick() -> SimConfig {
+    SimConfig {
+        latency: Latency::fixed(Duration::from_micros(10)),
+        ..SimConfig::default()
+    }
+}
+
+/// A scenario that is a test on the simulator, another one on userspace TCP and one on real sockets.
+macro_rules! all_networks {
+    ($(#[$doc:meta])* fn $name:ident($world:ident: &mut World) $body:block) => {
+        mod $name {
+            use super::*;
+
+            $(#[$doc])*
+            fn scenario($world: &mut World) $body
+
+            #[test]
+            fn simulated() {
+                for seed in 0..20 {
+                    scenario(&mut World::simulated(seed, msgr::transport::sim::SimConfig::default()));
+                }
+            }
+
+            #[test]
+            fn on_userspace_tcp() {
+                scenario(&mut World::userspace_tcp(1, msgr::transport::tcp::wire::WireConfig::default()));
+            }
+
+            #[test]
+            fn on_sockets() {
+                scenario(&mut World::loopback(1));
+            }
+        }
+    };
+}
+pub(crate) use all_networks;
+
+/// A test that needs virtual time or faults at a certain place, on the simulator and on userspace TCP.
+macro_rules! virtual_networks {
+    ($(#[$doc:meta])* fn $name:ident($on:ident: Virtual) $body:block) => {
+        mod $name {
+            use super::*;
+
+            $(#[$doc])*
+            fn scenario($on: Virtual) $body
+
+            #[test]
+            fn simulated() {
+                scenario(Virtual::Simulated);
+            }
+
+            #[test]
+            fn on_userspace_tcp() {
+                scenario(Virtual::UserspaceTcp);
+            }
+        }
+    };
+}
+pub(crate) use virtual_networks;
