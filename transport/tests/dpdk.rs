@@ -123,6 +123,21 @@ fn each_queue_has_its_other_end() {
     assert!(b.iter_mut().all(|queue| received(queue).is_empty()));
 }
 
+/// Also on a port that spreads by a hash: it takes our key and table.
+#[test]
+#[ignore = "needs DPDK: ci/test runs it"]
+fn a_port_has_as_many_queues_as_are_asked_for() {
+    for queues in [2, 3, 64] {
+        let config = PortConfig {
+            queues,
+            frames: 2047,
+            ..PortConfig::default()
+        };
+        let port = eal().open("net_null4,size=64", &config).unwrap();
+        assert_eq!(port.len(), usize::from(queues));
+    }
+}
+
 #[test]
 #[ignore = "needs DPDK: ci/test runs it"]
 fn a_port_serves_two_threads() {

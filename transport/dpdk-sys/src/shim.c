@@ -203,6 +203,39 @@ static int info(uint16_t port, struct info *out)
     return 0;
 }
 
+/* The hash and what takes it to a queue, as in transport/src/tcp/rss.rs. */
+#define RSS_KEY "\x6d\x5a"
+#define RSS_ENTRIES 128
+
+static void rss(struct rte_eth_rss_conf *rss, const struct rte_eth_dev_info *dev)
+{
+    static uint8_t key[256];
+
+    for (size_t i = 0; i < sizeof key; i++)
+        key[i] = RSS_KEY[i % 2];
+    rss->rss_hf = dev->flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP);
+    rss->rss_key = key;
+    rss->rss_key_len = dev->hash_key_size ? dev->hash_key_size : 40;
+}
+
+/* A port that refuses this puts frames into queues where others take them from. */
+static void spread(uint16_t port, uint16_t queues)
+{
+    struct rte_eth_rss_reta_entry64 reta[RTE_ETH_RSS_RETA_SIZE_512 / RTE_ETH_RETA_GROUP_SIZE] = {0};
+    struct rte_eth_dev_info dev;
+
+    if (rte_eth_dev_info_get(port, &dev) || dev.reta_size > RTE_ETH_RSS_RETA_SIZE_512)
+        return;
+    for (uint16_t i = 0; i < dev.reta_size; i++) {
+        uint16_t at = i % RTE_ETH_RETA_GROUP_SIZE;
+
+        reta[i / RTE_ETH_RETA_GROUP_SIZE].mask |= UINT64_C(1) << at;
+        reta[i / RTE_ETH_RETA_GROUP_SIZE].reta[at] = i % RSS_ENTRIES % queues;
+    }
+    if (dev.reta_size)
+        rte_eth_dev_rss_reta_update(port, reta, dev.reta_size);
+}
+
 static int configure(uint16_t port, const struct setup *setup, int interrupts)
 {
     struct rte_eth_dev_info dev;
@@ -225,8 +258,7 @@ static int configure(uint16_t port, const struct setup *setup, int interrupts)
         conf.txmode.offloads |= RTE_ETH_TX_OFFLOAD_TCP_TSO;
     if (setup->queues > 1 && dev.flow_type_rss_offloads) {
         conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
-        conf.rx_adv_conf.rss_conf.rss_hf = dev.flow_type_rss_offloads &
-            (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP);
+        rss(&conf.rx_adv_conf.rss_conf, &dev);
     }
     error = rte_eth_dev_configure(port, setup->queues, setup->queues, &conf);
     if (!error)
@@ -251,6 +283,8 @@ static int open_port(uint16_t port, const struct setup *setup)
         error = configure(port, setup, 0);
     if (!error)
         error = rte_eth_dev_start(port);
+    if (!error && setup->queues > 1)
+        spread(port, setup->queues);
     if (!error)
         rte_eth_allmulticast_enable(port); /* for neighbour discovery, where it is filtered */
     return error;
