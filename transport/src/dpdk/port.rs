@@ -196,7 +196,11 @@ fn mac(driver: &str, port: Mac, id: u16) -> Mac {
         // Unique in this process, which is as far as these ports reach.
         (_, [0, 0, 0, 0, 0, 0]) => [2, b'm', b's', b'g', high, low],
         // The kernel's interface has got the port's address, and is another station.
-        ("net_tap", [a, b, c, d, e, f]) => [a | 2, b, c, d, e, f ^ 1],
+        ("net_tap", mut mac) => {
+            mac[0] |= 2;
+            mac[5] ^= 1;
+            mac
+        }
         _ => port,
     }
 }
