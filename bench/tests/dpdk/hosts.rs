@@ -2,7 +2,7 @@
 //! is at one end of it and ours at the other.
 //!
 //! A namespace is nowhere but in processes, and those end with the test, however it ends: so nothing
-//! of it can stay behind, no interface, no program that the kernel runs for one.
+//! of it can stay behind.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -20,8 +20,6 @@ use crate::common::text;
 pub(crate) enum Link {
     /// Virtual Ethernet, read and written by a packet socket.
     AfPacket { mtu: usize },
-    /// The same by an XDP socket, which holds packets of 1500 bytes.
-    AfXdp,
     /// The kernel's own TAP device. Its driver computes checksums and cuts segments.
     Tap,
 }
@@ -52,7 +50,6 @@ impl Link {
     pub(crate) fn mtu(self) -> usize {
         match self {
             Self::AfPacket { mtu } => mtu,
-            Self::AfXdp => 1500,
             // The driver refuses to cut segments that are larger.
             Self::Tap => 1486,
         }
@@ -67,7 +64,6 @@ impl Link {
                 let count = (1 << 21) / frame;
                 format!("net_af_packet0,iface=dpdk0,blocksz=65536,framesz={frame},framecnt={count}")
             }
-            Self::AfXdp => "net_af_xdp0,iface=dpdk0".to_owned(),
             Self::Tap => "net_tap0,iface=eth0".to_owned(),
         }
     }
@@ -173,8 +169,8 @@ impl Hosts {
                 kernel.ip("tuntap add dev eth0 mode tap multi_queue");
                 None
             }
-            Link::AfPacket { .. } | Link::AfXdp => {
-                let (far, mtu) = (Host::new(), link.mtu());
+            Link::AfPacket { mtu } => {
+                let far = Host::new();
                 let namespace = far.holder.id();
                 kernel.ip(&format!(
                     "link add eth0 mtu {mtu} type veth peer name dpdk0 mtu {mtu} netns {namespace}"

@@ -33,7 +33,6 @@ macro_rules! tests {
 tests! {
     af_packet_of_1500_bytes: against_the_kernel(Link::AfPacket { mtu: 1500 });
     af_packet_of_9000_bytes: against_the_kernel(Link::AfPacket { mtu: 9000 });
-    af_xdp: against_the_kernel(Link::AfXdp);
     tap: against_the_kernel(Link::Tap);
     killed_at_af_packet: a_killed_server_comes_back(Link::AfPacket { mtu: 1500 });
     killed_at_tap: a_killed_server_comes_back(Link::Tap);
