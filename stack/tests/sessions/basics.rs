@@ -1,9 +1,11 @@
 //! What a session is for: opening, messages, ends in good order and otherwise, on every policy.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use msgr::protocol::{EntityAddr, EntityType, Policy, State, Timestamp};
 use msgr::transport::sim::{Fault, Latency, Side, SimConfig};
+use msgr::transport::tcp::wire::WireConfig;
 
 use super::ledger::Seen;
 use super::networks::{Virtual, all_networks, quick, virtual_networks};
@@ -110,9 +112,13 @@ virtual_networks! {
 /// `SimpleMsgr2Test`: several addresses, and a client for each kind.
 #[test]
 fn a_server_with_several_addresses() {
-    let mut world = World::loopback(1);
+    several_addresses(World::loopback(1));
+    several_addresses(World::userspace_tcp(1, WireConfig::default()));
+}
+
+fn several_addresses(mut world: World) {
     start(&mut world, STATEFUL);
-    let v6: EntityAddr = "v2:[::1]:0/1".parse().unwrap();
+    let v6 = EntityAddr::msgr2(SocketAddr::new(world.ip6(SERVER), 0), 1);
     let v6 = world.reactor(SERVER).borrow_mut().bind(v6).unwrap();
     open(&mut world);
     // The peer knows both now, so this is the same session, whichever is dialled.
@@ -300,6 +306,26 @@ all_networks! {
             world.deliver();
             world.stop_all();
         }
+    }
+}
+
+/// Streams come in pieces of any size: what the simulator cuts at every byte (`tests/simulated.rs`), TCP
+/// cuts at every segment, of whatever size the MTU allows.
+#[test]
+fn segments_of_any_size() {
+    for mtu in (100..300).chain([576, 1280, 9000]) {
+        let wire = WireConfig {
+            mtu,
+            ..WireConfig::default()
+        };
+        let mut world = World::userspace_tcp(1, wire);
+        start(&mut world, STATEFUL);
+        open(&mut world);
+        for data in [0, 1, 300, 5000] {
+            world.send_sized(CLIENT, SERVER, data);
+            world.send_sized(SERVER, CLIENT, data);
+        }
+        world.deliver();
     }
 }
 

@@ -1,5 +1,15 @@
-//! Sessions of whole messengers: every policy, reconnects, races, restarts, on the simulated network
-//! in virtual time and, where that makes sense, on real sockets.
+//! Sessions of whole messengers: every policy, reconnects, races, restarts.
+//!
+//! | on | runs |
+//! |---|---|
+//! | the simulated network | everything; streams are cut, stalled and late at every byte |
+//! | userspace TCP on an in-process wire | everything, in virtual time too; the same faults at every frame (`cable`), and frames that are lost, repeated, reordered and damaged |
+//! | real sockets | what needs neither virtual time nor faults at a certain place: `all_networks!`, `*_on_sockets` |
+//!
+//! Not on userspace TCP are only `tests/simulated.rs`, which is about single bytes and whose scenarios
+//! are here, by frames and by segments of any size, as `reconnects::a_lossy_connection_…` and
+//! `basics::segments_of_any_size`; and in `tests/sharing` what has two processes share a host's address,
+//! and what is about threads.
 //!
 //! The scenarios are those that Ceph's own messenger is tested with. Those of
 //! `src/test/msgr/test_msgr.cc`:

@@ -204,3 +204,40 @@ virtual_networks! {
         assert_eq!(world.totals(SERVER).reconnects, 1);
     }
 }
+
+/// The first connection of a lossy client, on which something befalls it, and a second one.
+fn lossy(on: Virtual, fault: Fault) -> World {
+    let mut world = on.world(1, quick());
+    let server = "10.0.0.1:6800".parse().unwrap();
+    world.network().plan(server, fault);
+    start(&mut world, (Policy::STATELESS_SERVER, Policy::LOSSY_CLIENT));
+    world.send(CLIENT, SERVER, 3);
+    world.run(std::time::Duration::from_secs(2000));
+    let sent = world.ledger(SERVER).count;
+    assert!(sent <= 3, "{fault:?}: {sent} of 3 messages");
+    for number in [SERVER, CLIENT] {
+        assert_eq!(world.connections(number), 0, "{fault:?}");
+        let told = world.saw(number, |seen| matches!(seen, Seen::Reset(_)));
+        // Of what was never accepted, the server's application does not hear.
+        assert!(told == 1 || number == SERVER && told == 0, "{fault:?}");
+    }
+    // Both go on as if nothing had been.
+    world.connect(CLIENT, SERVER);
+    world.send(CLIENT, SERVER, 3);
+    world.deliver();
+    world
+}
+
+virtual_networks! {
+    /// Crimson's `connect_fault`, `accept_fault`, `establishing_fault`, `connected_fault` and
+    /// `accepted_fault` for lossy clients; whether the end is told or comes by time-out.
+    fn a_lossy_connection_cut_or_silent_after_any_byte_ends_with_a_reset(on: Virtual) {
+        for from in [Side::Connector, Side::Acceptor] {
+            // As long as there is something to strike.
+            for after in on.places(0..400, 0..8) {
+                lossy(on, Fault::Cut { from, after });
+                lossy(on, Fault::BlackHole { from, after });
+            }
+        }
+    }
+}

@@ -10,6 +10,7 @@ use msgr::transport::sim::{Latency, SimConfig};
 use msgr::transport::tcp::wire::{WireConfig, WireFaults};
 
 use super::ledger::Seen;
+use super::networks::{Virtual, virtual_networks};
 use super::workload::{Shape, Workload};
 use super::world::World;
 
@@ -294,11 +295,12 @@ fn inject_lossy_on_userspace_tcp() {
     assert_eq!((totals.reconnects, totals.replayed), (0, 0));
 }
 
-/// `SyntheticInjectTest4`: delivery takes up to five seconds.
-#[test]
-fn inject_peers_late() {
-    let late = Duration::from_secs(5);
-    let world = World::simulated(1, delays(late));
-    let totals = live(world, patient(inject(PEERS, 30), 3 * late), 1000);
-    assert_replayed(&totals);
+virtual_networks! {
+    /// `SyntheticInjectTest4`: delivery takes up to five seconds.
+    fn inject_peers_late(on: Virtual) {
+        let late = Duration::from_secs(5);
+        let world = on.world(1, delays(late));
+        let totals = live(world, patient(inject(PEERS, 30), 3 * late), 1000);
+        assert_replayed(&totals);
+    }
 }

@@ -1,7 +1,7 @@
 //! [`World`]: processes with messengers on one network, simulated or the host's loopback.
 
 use std::cell::RefCell;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -150,6 +150,14 @@ impl World {
         }
     }
 
+    /// Another address of the same process; the simulator's have none.
+    pub(crate) fn ip6(&self, number: i64) -> IpAddr {
+        match self.net {
+            Net::Sim(_) | Net::Wire(..) => [0xfd00, 0, 0, 0, 0, 0, 0, number as u16].into(),
+            Net::Loopback => Ipv6Addr::LOCALHOST.into(),
+        }
+    }
+
     fn begin_life(&mut self, number: i64, spec: Spec, addr: Option<EntityAddr>, life: u64) {
         let mut settings = Settings::new(spec.name, spec.policy);
         settings.protocol.policies = Policies::new(spec.policy);
@@ -162,6 +170,7 @@ impl World {
             Net::Wire(wire, cables) => {
                 let ip = self.ip(number);
                 let mut config = TcpConfig::new(ip, 24);
+                config.addresses.push((self.ip6(number), 64));
                 config.seed = settings.seed;
                 config.window = self.window.unwrap_or(config.window);
                 let cable = cables.plug(wire.port(), ip);

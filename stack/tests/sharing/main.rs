@@ -1,5 +1,6 @@
 //! Who shares a messenger and its connections, where connections originate, and whom an acceptor
-//! takes a peer for: on real sockets and, where threads do not matter, on the simulated network.
+//! takes a peer for: on real sockets and, where threads do not matter, on the simulated network and on
+//! userspace TCP.
 
 #![allow(clippy::unwrap_used)]
 

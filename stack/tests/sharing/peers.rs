@@ -1,4 +1,4 @@
-//! Whom an acceptor takes a peer for, and what it reaches it by, on both networks.
+//! Whom an acceptor takes a peer for, and what it reaches it by, on all networks.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -8,8 +8,20 @@ use msgr::protocol::{EntityAddr, EntityAddrVec, EntityType, Policy};
 use super::world::World;
 use super::{Log, assert_in_use, message};
 
-/// Makes two tests of each scenario: on the simulated network, and on real sockets.
-macro_rules! both_networks {
+/// Makes a test of each scenario on the simulated network and one on real sockets, and of those first
+/// listed, in which no two processes share a host's address, one on userspace TCP.
+macro_rules! all_networks {
+    ($($apart:ident,)* + $($together:ident,)*) => {
+        mod on_userspace_tcp {
+            use super::World;
+            $(#[test]
+            fn $apart() {
+                super::$apart(&World::on_userspace_tcp());
+            })*
+        }
+
+        all_networks! { $($apart,)* $($together,)* }
+    };
     ($($scenario:ident,)*) => {
         mod simulated {
             use super::World;
@@ -31,15 +43,16 @@ macro_rules! both_networks {
     };
 }
 
-both_networks! {
+all_networks! {
     connections_originate_from_the_bound_port,
-    attempts_after_a_refusal_originate_from_the_bound_port_too,
     a_second_connection_between_two_ports_originates_from_another,
     peers_that_connect_to_each_other_at_once_from_their_ports_meet,
-    a_port_has_one_messenger,
     a_peer_is_the_same_over_reconnects,
-    endpoints_on_one_host_are_never_merged,
     the_acceptor_calls_back_over_the_connection_that_its_peer_opened,
+    +
+    attempts_after_a_refusal_originate_from_the_bound_port_too,
+    a_port_has_one_messenger,
+    endpoints_on_one_host_are_never_merged,
 }
 
 fn connections_originate_from_the_bound_port(world: &World) {

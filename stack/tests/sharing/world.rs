@@ -1,6 +1,7 @@
-//! [`World`]: messengers that the test drives, on the simulated network or on real sockets.
+//! [`World`]: messengers that the test drives, on the simulated network, on userspace TCP or on real
+//! sockets.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,6 +13,8 @@ use msgr::transport::Transport;
 use msgr::transport::middleware::{FaultInjector, Injection};
 use msgr::transport::posix::Posix;
 use msgr::transport::sim::{SimConfig, SimNetwork};
+use msgr::transport::tcp::wire::{Wire, WireConfig};
+use msgr::transport::tcp::{Tcp, TcpConfig};
 use msgr::{BindError, Connection, Messenger, Reactor, Settings};
 
 use super::{PATIENCE, Told, Witness, message};
@@ -51,38 +54,55 @@ impl Node {
     }
 }
 
+enum Net {
+    Sim(SimNetwork),
+    /// Of hosts on which there is one process each.
+    Wire(Wire),
+    Sockets,
+}
+
 pub(crate) struct World {
-    /// Real sockets if there is none.
-    network: Option<SimNetwork>,
+    network: Net,
     nodes: RefCell<Vec<Rc<Node>>>,
+    now: Cell<Instant>,
 }
 
 impl World {
     pub(crate) fn simulated(seed: u64) -> Self {
-        Self {
-            network: Some(SimNetwork::new(seed, SimConfig::default())),
-            nodes: RefCell::default(),
-        }
+        Self::new(Net::Sim(SimNetwork::new(seed, SimConfig::default())))
+    }
+
+    pub(crate) fn on_userspace_tcp() -> Self {
+        Self::new(Net::Wire(Wire::new(WireConfig::default())))
     }
 
     pub(crate) fn on_sockets() -> Self {
+        Self::new(Net::Sockets)
+    }
+
+    fn new(network: Net) -> Self {
         Self {
-            network: None,
+            network,
             nodes: RefCell::default(),
+            now: Instant::now().into(),
         }
     }
 
     fn ip(&self, host: u8) -> IpAddr {
         match self.network {
-            Some(_) => [10, 0, 0, host].into(),
-            None => [127, 0, 0, 1].into(),
+            Net::Sim(_) | Net::Wire(_) => [10, 0, 0, host].into(),
+            Net::Sockets => [127, 0, 0, 1].into(),
         }
     }
 
     fn transport(&self, host: u8) -> Box<dyn Transport> {
         match &self.network {
-            Some(network) => Box::new(network.node(self.ip(host))),
-            None => Box::new(Posix::new().unwrap()),
+            Net::Sim(network) => Box::new(network.node(self.ip(host))),
+            Net::Wire(wire) => {
+                let config = TcpConfig::new(self.ip(host), 24);
+                Box::new(Tcp::new(wire.port(), config, self.now.get()).unwrap())
+            }
+            Net::Sockets => Box::new(Posix::new().unwrap()),
         }
     }
 
@@ -131,23 +151,31 @@ impl World {
     #[track_caller]
     pub(crate) fn wait_for(&self, what: &str, done: impl Fn() -> bool) {
         let nodes = self.nodes.borrow();
-        let start = Instant::now();
-        let mut now = start;
-        while !done() {
-            assert!(now < start + PATIENCE, "{what} never came to pass");
+        let turn_all = |now| {
             let turns = nodes.iter().map(|node| node.reactor.borrow_mut().turn(now));
-            let busy = turns.fold(false, |busy, turn| busy | turn);
-            match &self.network {
-                Some(_) if busy => {}
-                Some(network) => {
-                    let due = nodes
-                        .iter()
-                        .map(|node| node.reactor.borrow().next_timeout());
-                    let due = due.chain([network.next_event_time()]).flatten().min();
-                    now = due.expect("there is something to wait for").max(now);
+            turns.fold(false, |busy, turn| busy | turn)
+        };
+        let start = self.now.get();
+        while !done() {
+            let now = self.now.get();
+            assert!(now < start + PATIENCE, "{what} never came to pass");
+            // Twice: what a timer has begun, an endpoint looks at in its next turn.
+            let busy = turn_all(now) || turn_all(now);
+            let event = match &self.network {
+                Net::Sim(_) | Net::Wire(_) if busy => continue,
+                Net::Sim(network) => network.next_event_time(),
+                Net::Wire(_) => None,
+                Net::Sockets => {
+                    self.now.set(Instant::now());
+                    continue;
                 }
-                None => now = Instant::now(),
-            }
+            };
+            let due = nodes
+                .iter()
+                .filter_map(|node| node.reactor.borrow().next_timeout());
+            let next = due.chain(event).min();
+            let next = next.expect("there is something to wait for");
+            self.now.set(next.max(now));
         }
     }
 }
