@@ -24,8 +24,8 @@ pub(crate) struct Args {
     policy: Policy,
     #[command(flatten)]
     session: Options,
-    /// The number of reactors, each a thread with a share of the connections; sessions that are
-    /// kept for their peers live on a single one.
+    /// The number of reactors, each a thread with a share of the connections, over DPDK with a queue
+    /// of the port; sessions that are kept for their peers live on a single one.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     reactors: u16,
     /// Print the totals as JSON at the end.
@@ -47,7 +47,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut settings = args.session.settings(args.entity, args.policy);
     settings.reactors = args.reactors.into();
     let seed = args.session.seed(&settings);
-    let messenger = Messenger::start(settings, args.session.opener(seed)?, |_| Echo)?;
+    let opener = args.session.opener(seed, settings.reactors)?;
+    let messenger = Messenger::start(settings, opener, |_| Echo)?;
     let bound = messenger
         .bind(args.bind)
         .with_context(|| format!("bind {}", args.bind))?;

@@ -65,9 +65,10 @@ impl Options {
     pub(crate) fn opener(
         &self,
         seed: Option<u64>,
+        reactors: usize,
     ) -> anyhow::Result<impl Fn() -> Result<Box<dyn Transport>, OpenError> + Clone + Send + 'static>
     {
-        let open = self.transport.opener()?;
+        let open = self.transport.opener(reactors)?;
         let injection = Injection {
             socket_failures: self.inject_socket_failures,
             ..Injection::default()

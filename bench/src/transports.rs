@@ -55,13 +55,14 @@ pub(crate) struct Choice {
 }
 
 impl Choice {
-    /// What opens a transport for each reactor.
+    /// What opens a transport for each of so many reactors.
     pub(crate) fn opener(
         &self,
+        reactors: usize,
     ) -> anyhow::Result<impl Fn() -> Result<Box<dyn Transport>, OpenError> + Clone + Send + 'static>
     {
         let port = match self.transport {
-            Named::Dpdk => Some(self.dpdk.open()?),
+            Named::Dpdk => Some(self.dpdk.open(reactors)?),
             // Never silently: `doctor` and `compare` say why the others are out.
             Named::Auto | Named::Posix => None,
         };

@@ -254,7 +254,9 @@ fn threads(spread: Spread) {
     let wire = Wire::new(WireConfig::default());
     let mut steering = [Steering::new(2), Steering::new(2)];
     if spread == Spread::Wrong {
-        steering.iter_mut().for_each(|queues| queues.reverse());
+        for queues in &mut steering {
+            queues.reverse();
+        }
     }
     let [server, client] = steering.map(|steering| wire.queues(2).into_iter().zip(steering));
     let at = SocketAddr::new(ip(Side::Server), 6800);
@@ -268,13 +270,13 @@ fn threads(spread: Spread) {
         worker.tcp.listen(at, &options).expect("it listens");
         listening.wait();
         let (mut accepted, mut held) = (0, Vec::new());
-        let mut serves = false;
+        let mut is_counted = false;
         while !over.load(Ordering::Relaxed) {
             for event in worker.turn() {
                 match event {
                     Event::Accepted { .. } => accepted += 1,
                     Event::Data { conn, bytes } => {
-                        if !std::mem::replace(&mut serves, true) {
+                        if !std::mem::replace(&mut is_counted, true) {
                             serving.fetch_add(1, Ordering::Relaxed);
                         }
                         held.push((conn, bytes));

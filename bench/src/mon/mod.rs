@@ -56,7 +56,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         command,
         news: news.clone(),
     });
-    let messenger = Messenger::start(settings, args.transport.opener()?, |_| {
+    let messenger = Messenger::start(settings, args.transport.opener(1)?, |_| {
         asker.take().expect("there is one reactor")
     })?;
     let deadline = Instant::now() + Duration::from_secs(args.timeout);

@@ -98,7 +98,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let run = Arc::new(Mutex::new(run));
     let backoff = settings.backoff.initial;
     let seed = args.session.seed(&settings);
-    let messenger = Messenger::start(settings, args.session.opener(seed)?, |_| {
+    let opener = args.session.opener(seed, settings.reactors)?;
+    let messenger = Messenger::start(settings, opener, |_| {
         Pinger::new(args.addr, Arc::clone(&run), news.clone())
     })?;
     if let Some(at) = args.bind {

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use anyhow::Context as _;
-use msgr_transport::dpdk::{DpdkDevice, Eal, EalConfig, PortConfig};
-use msgr_transport::tcp::{Tcp, TcpConfig};
+use msgr_transport::dpdk::{DpdkDevice, DpdkFrame, Eal, EalConfig, PortConfig};
+use msgr_transport::tcp::{Steering, Tcp, TcpConfig};
 use msgr_transport::{OpenError, Operation, Transport};
 
 /// Arguments of userspace TCP over DPDK.
@@ -57,16 +57,18 @@ impl FromStr for Address {
     }
 }
 
-/// A port that is open, until a reactor takes it.
+/// A port that is open, with the queues that no reactor has taken yet.
 #[derive(Clone)]
 pub(crate) struct OpenPort {
-    device: Arc<Mutex<Option<DpdkDevice>>>,
+    queues: Arc<Mutex<Vec<Queue>>>,
     config: Arc<TcpConfig>,
 }
 
+type Queue = (DpdkDevice, Steering<DpdkFrame>);
+
 impl DpdkArgs {
-    /// Starts DPDK and opens the port.
-    pub(super) fn open(&self) -> anyhow::Result<OpenPort> {
+    /// Starts DPDK and opens the port, with a queue for each reactor.
+    pub(super) fn open(&self, reactors: usize) -> anyhow::Result<OpenPort> {
         let device = self.dpdk_device.as_deref();
         let device = device.context("--transport dpdk needs --dpdk-device")?;
         let (Address(ip, prefix_len), more) = self
@@ -87,13 +89,11 @@ impl DpdkArgs {
         };
         let port = PortConfig {
             mtu: self.mtu,
+            queues: reactors.try_into().context("so many reactors")?,
             ..PortConfig::default()
         };
-        let mut queues = Eal::start(&environment)?.open(device, &port)?;
-        Ok(OpenPort {
-            device: Arc::new(Mutex::new(queues.pop())),
-            config: Arc::new(config),
-        })
+        let queues = Eal::start(&environment)?.open(device, &port)?;
+        Ok(OpenPort::new(queues, config))
     }
 }
 
@@ -101,24 +101,34 @@ impl DpdkArgs {
 pub(super) fn connected(configs: [TcpConfig; 2]) -> anyhow::Result<[OpenPort; 2]> {
     let [a, b] = Eal::start(&EalConfig::default())?.ring_pair(&PortConfig::default())?;
     let [one, other] = configs;
-    Ok([(a, one), (b, other)].map(|(mut queues, config)| OpenPort {
-        device: Arc::new(Mutex::new(queues.pop())),
-        config: Arc::new(config),
-    }))
+    Ok([OpenPort::new(a, one), OpenPort::new(b, other)])
 }
 
 impl OpenPort {
-    /// The transport for the one reactor that there may be: the port has one queue.
+    fn new(queues: Vec<DpdkDevice>, config: TcpConfig) -> Self {
+        let steering = Steering::new(queues.len());
+        let queues = queues.into_iter().zip(steering).collect();
+        Self {
+            queues: Arc::new(Mutex::new(queues)),
+            config: Arc::new(config),
+        }
+    }
+
+    /// The transport for one reactor.
     pub(super) fn take(&self) -> Result<Box<dyn Transport>, OpenError> {
-        let device = self.device.lock().ok().and_then(|mut device| device.take());
-        let device = device.ok_or_else(|| OpenError {
+        let queue = self.queues.lock().ok().and_then(|mut queues| queues.pop());
+        let (device, steering) = queue.ok_or_else(|| OpenError {
             transport: "dpdk",
             operation: Operation::Start,
             address: None,
-            source: io::Error::new(io::ErrorKind::ResourceBusy, "the port has one queue"),
+            source: io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                "every queue of the port is in use",
+            ),
         })?;
-        Ok(Box::new(Tcp::new(
+        Ok(Box::new(Tcp::steered(
             device,
+            steering,
             TcpConfig::clone(&self.config),
             Instant::now(),
         )?))

@@ -96,6 +96,11 @@ impl<F> Steering<F> {
         (0..queues).map(steering).collect()
     }
 
+    /// Whether there is anybody to share the port with.
+    pub(super) fn has_others(&self) -> bool {
+        self.host.queues.len() > 1
+    }
+
     pub(super) fn counters(&self) -> SteeringCounters {
         self.counters
     }

@@ -138,7 +138,7 @@ impl<D: Device> Tcp<D> {
         now: Instant,
     ) -> Result<Self, OpenError> {
         let mut tcp = Self::new(device, config, now)?;
-        tcp.steering = Some(steering);
+        tcp.steering = Some(steering).filter(Steering::has_others);
         Ok(tcp)
     }
 
