@@ -8,7 +8,7 @@ use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
 
 use super::config::{Clock, TcpConfig};
-use super::segment::Ends;
+use super::segment::{Ends, Segment};
 use super::sender::Sender;
 use super::wheel::Tick;
 use super::windows::Window;
@@ -43,8 +43,14 @@ pub(super) struct Flow {
     pub(super) sender: Sender,
     /// When the wheel brings it up next.
     pub(super) armed: Option<Tick>,
-    /// Whether anything has gone through since it was brought up last.
-    pub(super) active: bool,
+    /// Whether it is to be armed at the end of this turn.
+    pub(super) unsettled: bool,
+    /// The peer's sequence number behind all that has arrived, be there gaps or not.
+    heard_up_to: u32,
+    /// Whether bytes have gone through since it was brought up last.
+    active: bool,
+    /// Whether its window may have memory.
+    filled: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,18 +106,38 @@ impl Flow {
             hopeless: None,
             sender: Sender::default(),
             armed: None,
-            active: true,
+            unsettled: false,
+            heard_up_to: 0,
+            active: false,
+            filled: true,
+        }
+    }
+
+    /// Notes that a segment is about to arrive.
+    pub(super) fn hear(&mut self, segment: &Segment) {
+        let end = segment.end();
+        if matches!(self.state(), State::Listen | State::SynSent) {
+            self.heard_up_to = end;
+        }
+        // What is beyond the window is not taken in.
+        let window = self.socket().recv_capacity();
+        let ahead = |end: u32| end.wrapping_sub(self.sender.read_up_to()) as usize;
+        if ahead(end) <= window && ahead(end) > ahead(self.heard_up_to) {
+            self.heard_up_to = end;
+            (self.active, self.filled) = (true, true);
         }
     }
 
     /// Notes that the wheel has brought it up. A connection that nothing has gone through since the
-    /// last time lets go of the memory of its window.
+    /// last time, and in which nothing waits, lets go of the memory of its window.
     pub(super) fn brought_up(&mut self) {
         self.armed = None;
-        let socket = self.socket();
-        let is_empty = socket.send_queue() == 0 && socket.recv_queue() == 0;
-        if !std::mem::take(&mut self.active) && is_empty {
+        let was_active = std::mem::take(&mut self.active);
+        let has_all = self.heard_up_to == self.sender.read_up_to();
+        let has_nothing = has_all && self.socket().send_queue() == 0;
+        if self.filled && has_nothing && !was_active {
             self.window.release();
+            self.filled = false;
         }
     }
 
@@ -154,7 +180,7 @@ impl Flow {
         } = self;
         let socket: &mut Socket<'_> = sockets.get_mut(*handle);
         while !queue.is_empty() && socket.can_send() {
-            self.active = true;
+            (self.active, self.filled) = (true, true);
             let mut taken = 0;
             for segment in queue.segments() {
                 let sent = socket.send_slice(segment).unwrap_or(0);

@@ -10,6 +10,7 @@ mod device;
 mod doorbell;
 mod endpoint;
 mod flow;
+mod hash;
 #[doc(hidden)]
 pub mod link; // For fuzzing only.
 mod names;

@@ -315,6 +315,11 @@ impl Sender {
         }
     }
 
+    /// The peer's sequence number of what the caller reads next, once we have acknowledged any.
+    pub(super) fn read_up_to(&self) -> u32 {
+        self.read_up_to
+    }
+
     /// The caller has taken so many bytes.
     pub(super) fn on_read(&mut self, bytes: usize) {
         self.read_up_to = self.read_up_to.wrapping_add(bytes as u32);

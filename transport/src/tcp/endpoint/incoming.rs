@@ -138,7 +138,7 @@ impl<D: Device> Tcp<D> {
             interface.poll_ingress_single(at, phy, nobody);
             return;
         };
-        flow.active = true;
+        flow.hear(&segment);
         let before = flow.state();
         let verdict = flow
             .sender

@@ -15,6 +15,7 @@ use smoltcp::wire::{HardwareAddress, IpCidr};
 
 use super::config::{Clock, TcpConfig};
 use super::flow::{Flow, Phase};
+use super::hash::Keyed;
 use super::link::Link;
 use super::names::Names;
 use super::phy::Phy;
@@ -56,12 +57,14 @@ pub struct Tcp<D: Device> {
     steering: Option<Steering<D::Frame>>,
     windows: Windows,
     flows: Slots<crate::slots::Conn, Flow>,
-    by_ends: HashMap<Ends, ConnId>,
+    by_ends: HashMap<Ends, ConnId, Keyed>,
     deadlines: Wheel,
     /// Connections to be served at the next poll.
     work: VecDeque<ConnId>,
     /// Connections sent to since the last flush.
     touched: Vec<ConnId>,
+    /// Connections to be armed at the end of this turn, when their owners may have answered.
+    unsettled: Vec<ConnId>,
     /// Connections that the caller has left, by the time at which they are dropped.
     lingering: BTreeSet<(Instant, ConnId)>,
     /// A burst of frames on its way in.
@@ -114,10 +117,11 @@ impl<D: Device> Tcp<D> {
             names: Names::default(),
             steering: None,
             flows: Slots::default(),
-            by_ends: HashMap::new(),
+            by_ends: HashMap::default(),
             deadlines: Wheel::default(),
             work: VecDeque::new(),
             touched: Vec::new(),
+            unsettled: Vec::new(),
             lingering: BTreeSet::new(),
             burst: Vec::with_capacity(BURST),
             block: pool.take(BLOCK),
@@ -333,7 +337,7 @@ impl<D: Device> Transport for Tcp<D> {
 
     fn flush(&mut self) {
         if self.touched.is_empty() {
-            return;
+            return self.settle();
         }
         let mut touched = std::mem::take(&mut self.touched);
         for id in touched.drain(..) {
@@ -344,14 +348,16 @@ impl<D: Device> Transport for Tcp<D> {
                 if self.flows.get(id).is_some_and(|flow| flow.queue.has_room()) {
                     self.list(id);
                 }
-                self.arm(id);
+                self.unsettle(id);
             }
         }
         self.touched = touched;
+        self.settle();
         self.phy.device.flush(self.phy.now);
     }
 
     fn poll(&mut self, now: Instant, events: &mut Vec<Event>) -> bool {
+        self.settle();
         self.phy.now = now;
         let mut done = self.receive(now);
         done |= self.expire(now);
@@ -411,6 +417,7 @@ impl<D: Device> Transport for Tcp<D> {
         let all = [
             lingering,
             self.deadlines.next_timeout(),
+            Some(self.phy.now).filter(|_| !self.unsettled.is_empty()),
             neighbours,
             self.phy.device.next_timeout(),
         ];
@@ -418,7 +425,8 @@ impl<D: Device> Transport for Tcp<D> {
     }
 
     fn park(&mut self) -> Park<'_> {
-        if !self.work.is_empty() || !self.phy.looped.is_empty() {
+        let is_settled = self.work.is_empty() && self.unsettled.is_empty();
+        if !is_settled || !self.phy.looped.is_empty() {
             return Park::Busy;
         }
         let device = self.phy.device.park();

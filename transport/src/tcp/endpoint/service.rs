@@ -77,7 +77,7 @@ impl<D: Device> Tcp<D> {
         if more {
             self.list(id);
         }
-        self.arm(id);
+        self.unsettle(id);
     }
 
     /// Finds out what has become of an attempt.
@@ -161,12 +161,33 @@ impl<D: Device> Tcp<D> {
         }
     }
 
+    /// Has a connection be armed at the end of this turn. If its owner answers what has come, no
+    /// acknowledgement needs to be waited for.
+    pub(super) fn unsettle(&mut self, id: ConnId) {
+        if let Some(flow) = self.flows.get_mut(id)
+            && !flow.unsettled
+        {
+            flow.unsettled = true;
+            self.unsettled.push(id);
+        }
+    }
+
+    /// Arms the connections of this turn.
+    pub(super) fn settle(&mut self) {
+        let mut unsettled = std::mem::take(&mut self.unsettled);
+        for id in unsettled.drain(..) {
+            self.arm(id);
+        }
+        self.unsettled = unsettled;
+    }
+
     /// Has the wheel bring a connection up when TCP has something to do.
-    pub(super) fn arm(&mut self, id: ConnId) {
+    fn arm(&mut self, id: ConnId) {
         let at = self.clock.at(self.phy.now);
         let Some(flow) = self.flows.get_mut(id) else {
             return;
         };
+        flow.unsettled = false;
         let due = self.interface.poll_at(at, &flow.sockets);
         let due = due.and_then(|due| self.clock.when(due));
         let Some(due) = due.into_iter().chain(flow.sender.probe_at()).min() else {
@@ -199,7 +220,7 @@ impl<D: Device> Tcp<D> {
         flow.drain();
         self.linger(id);
         self.transmit(id);
-        self.arm(id);
+        self.unsettle(id);
     }
 
     pub(super) fn linger(&mut self, id: ConnId) {
