@@ -121,8 +121,8 @@ impl Flow {
         }
         // What is beyond the window is not taken in.
         let window = self.socket().recv_capacity();
-        let ahead = |end: u32| end.wrapping_sub(self.sender.read_up_to()) as usize;
-        if ahead(end) <= window && ahead(end) > ahead(self.heard_up_to) {
+        let ahead = end.wrapping_sub(self.heard_up_to) as usize;
+        if (1..=window).contains(&ahead) {
             self.heard_up_to = end;
             (self.active, self.filled) = (true, true);
         }

@@ -9,6 +9,8 @@ use crate::ConnId;
 const TICK: Duration = Duration::from_millis(1);
 /// The number of ticks in a lap.
 const SLOTS: usize = 1024;
+/// So many entries a slot has room for without giving memory back.
+const SPARE: usize = 64;
 
 /// When an entry is due, in ticks since the wheel was made.
 pub(super) type Tick = u64;
@@ -90,6 +92,11 @@ impl Wheel {
                 }
                 tick > over
             });
+            // Many deadlines may have met here that will not meet again.
+            let left = self.slots[at].len().max(SPARE);
+            if self.slots[at].capacity() > 4 * left {
+                self.slots[at].shrink_to(left);
+            }
             self.tidy(at);
         }
         self.next = over + 1;
