@@ -131,14 +131,6 @@ impl Many {
         }
     }
 
-    /// Lets so much time pass in which nobody sends anything.
-    pub(crate) fn rest(&mut self, time: Duration) {
-        let end = self.now + time;
-        while self.now < end {
-            self.pass(Duration::from_millis(1));
-        }
-    }
-
     /// Lets time pass until it is `done`, at most so much.
     fn pass_until(&mut self, most: Duration, done: impl Fn(&Self) -> bool) {
         let end = self.now + most;
