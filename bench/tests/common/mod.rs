@@ -85,6 +85,20 @@ impl Server {
         Self::start_at(&addr, args)
     }
 
+    /// Stops it where it is; returns when none of its threads runs any more.
+    pub(crate) fn pause(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+        let stopped = rustix::process::WaitOptions::UNTRACED;
+        rustix::process::waitpid(Some(pid), stopped).unwrap();
+    }
+
+    /// It goes on.
+    pub(crate) fn resume(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    }
+
     /// Ends it with SIGTERM and returns its totals.
     pub(crate) fn stop(mut self) -> Value {
         let pid = rustix::process::Pid::from_child(&self.child);

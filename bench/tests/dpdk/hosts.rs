@@ -134,9 +134,22 @@ impl Host {
         thread::scope(|scope| scope.spawn(inside).join().unwrap())
     }
 
+    fn table(&self, name: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/net/{name}", self.holder.id())).unwrap()
+    }
+
+    /// Whether a TCP socket waits for an acknowledgement (`proc_net_tcp` of the kernel's documents).
+    pub(crate) fn unacknowledged(&self) -> bool {
+        const ESTABLISHED: &str = "01";
+        self.table("tcp").lines().any(|row| {
+            let columns: Vec<_> = row.split_whitespace().collect();
+            columns[3] == ESTABLISHED && !columns[4].starts_with("00000000:")
+        })
+    }
+
     /// How many frames have come to `eth0`.
     pub(crate) fn received(&self) -> u64 {
-        let table = fs::read_to_string(format!("/proc/{}/net/dev", self.holder.id())).unwrap();
+        let table = self.table("dev");
         let row = table
             .lines()
             .find_map(|line| line.trim().strip_prefix("eth0:"));
