@@ -122,6 +122,64 @@ fn a_burst_to_several_ports_keeps_the_order_of_each() {
     assert_eq!(a.cost().system_calls, 0, "nobody slept");
 }
 
+/// How many frames have arrived at each of these.
+fn arrived(queues: &mut [WirePort], now: Instant) -> Vec<usize> {
+    let count = |queue| frames(queue, now).len();
+    queues.iter_mut().map(count).collect()
+}
+
+/// A TCP segment without content, from one port of 10.0.0.1 to another of 10.0.0.2.
+fn segment(port: &mut WirePort, to: Mac, ports: [u16; 2]) {
+    let mut frame = port.allocate(60).expect("room");
+    frame.fill(0);
+    frame[..6].copy_from_slice(&to);
+    frame[12..16].copy_from_slice(&[0x08, 0x00, 0x45, 0]);
+    frame[23] = 6;
+    frame[26..34].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2]);
+    frame[34..36].copy_from_slice(&ports[0].to_be_bytes());
+    frame[36..38].copy_from_slice(&ports[1].to_be_bytes());
+    port.transmit(frame);
+}
+
+#[test]
+fn a_port_with_several_queues_spreads_connections() {
+    let now = Instant::now();
+    let wire = Wire::new(WireConfig::default());
+    let mut a = wire.port();
+    let mut queues = wire.queues(3);
+    let mac = queues[0].mac();
+    assert!(queues.iter().all(|queue| queue.mac() == mac));
+    assert_ne!(a.mac(), mac);
+
+    // What is not TCP, or for everybody, is for the first.
+    send(&mut a, mac, [1], now);
+    send(&mut a, EVERYBODY, [2], now);
+    let counts = arrived(&mut queues, now);
+    assert_eq!(counts, [2, 0, 0]);
+
+    for port in 0..150 {
+        segment(&mut a, mac, [port, 6789]);
+    }
+    a.flush(now);
+    let counts = arrived(&mut queues, now);
+    assert_eq!(counts.iter().sum::<usize>(), 150);
+    assert!(counts.iter().all(|&count| count > 20), "{counts:?}");
+
+    // A connection stays where it is, and the answers to it would be there.
+    for ports in [[1000, 6789], [6789, 1000], [1000, 6789]] {
+        segment(&mut a, mac, ports);
+    }
+    a.flush(now);
+    let counts = arrived(&mut queues, now);
+    assert_eq!(counts.iter().max(), Some(&3));
+
+    // No queue gets what another has sent to everybody.
+    send(&mut queues[1], EVERYBODY, [3], now);
+    assert_eq!(arrived(&mut queues, now), [0, 0, 0]);
+    assert_eq!(numbers(&mut a, now), [3]);
+    assert_eq!(wire.unknown_destinations(), 0);
+}
+
 #[test]
 fn frames_move_and_their_memory_is_used_again() {
     let now = Instant::now();

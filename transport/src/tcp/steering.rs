@@ -298,3 +298,67 @@ fn watch(sleep: &OwnedFd, device: BorrowedFd<'_>) -> rustix::io::Result<()> {
         result => result,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+
+    use super::*;
+
+    fn is_readable(fd: BorrowedFd<'_>) -> bool {
+        let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec::default())) == Ok(1)
+    }
+
+    /// Whether who goes to sleep now is awake at once.
+    fn is_busy(steering: &Steering<u8>, device: BorrowedFd<'_>) -> bool {
+        let park = steering.park(Park::Fd(device));
+        let is_busy = match park {
+            Park::Busy => true,
+            Park::Fd(fd) => is_readable(fd),
+            Park::Nap(_) => false,
+        };
+        steering.unpark();
+        is_busy
+    }
+
+    #[test]
+    fn a_sleeper_is_woken_by_the_device_and_by_others() {
+        let [one, mut other] = Steering::<u8>::new(2).try_into().ok().expect("two");
+        let device = eventfd(0, EventfdFlags::NONBLOCK).expect("a descriptor");
+        for _ in 0..2 {
+            assert!(!is_busy(&one, device.as_fd()));
+            let Park::Fd(asleep) = one.park(Park::Fd(device.as_fd())) else {
+                panic!("there are descriptors");
+            };
+            other.hand_over(0, 7, 0..1);
+            assert!(!is_readable(asleep));
+            assert_eq!(other.wake(), 1);
+            assert!(is_readable(asleep));
+            assert!(one.unpark());
+            assert!(is_busy(&one, device.as_fd()), "it has not been taken");
+            assert!(matches!(one.take(), Some(Handed::Packet(7, _))));
+        }
+        assert!(!is_busy(&one, device.as_fd()));
+        assert_eq!(other.wake(), 0, "nothing is given");
+        rustix::io::write(&device, &1_u64.to_ne_bytes()).expect("it has room");
+        assert!(is_busy(&one, device.as_fd()));
+    }
+
+    #[test]
+    fn names_are_those_of_the_host_until_their_owner_leaves() {
+        let [one, other] = Steering::<u8>::new(2).try_into().ok().expect("two");
+        let at: SocketAddr = "10.0.0.1:6800".parse().expect("an address");
+        let ends = Ends {
+            local: at,
+            remote: "10.0.0.2:6800".parse().expect("an address"),
+        };
+        one.listen(at, Port::Take).expect("it is free");
+        assert!(other.listen(at, Port::Take).is_err());
+        assert!(other.is_foreign(at) && !one.is_foreign(at));
+        assert!(one.claim(ends) && !other.claim(ends));
+        drop(one);
+        assert!(!other.is_foreign(at) && other.claim(ends));
+        other.listen(at, Port::Take).expect("it is free again");
+    }
+}
