@@ -4,6 +4,7 @@
 //! connections as with ten thousand: it is looked up by its two ends, and only that connection's
 //! socket sees it. Nothing here knows where a device's frames go.
 
+mod checksum;
 mod config;
 mod congestion;
 mod device;

@@ -119,21 +119,22 @@ impl<D: Device> Phy<D> {
         {
             segment.renumber(number, packet);
         }
-        if self.caps.computes_checksums
-            && let Some(segment) = segment
-        {
-            let offload = Offload {
-                ip_header_len: segment.ip_header_len,
-                is_ipv6: destination.is_ipv6(),
-                tcp_header_len: segment.tcp_header_len,
-                segment: None,
-            };
-            segment.write_pseudo_header_sum(packet);
-            frame.offload(offload);
-        }
         if self.link.is_own(destination) {
             self.looped.push_back(frame);
             return;
+        }
+        if let Some(segment) = segment {
+            if self.caps.computes_checksums {
+                segment.write_pseudo_header_sum(packet);
+                frame.offload(Offload {
+                    ip_header_len: segment.ip_header_len,
+                    is_ipv6: destination.is_ipv6(),
+                    tcp_header_len: segment.tcp_header_len,
+                    segment: None,
+                });
+            } else {
+                segment.write_checksum(packet);
+            }
         }
         let Some(hop) = self.link.next_hop(destination) else {
             self.unreachable = true;
@@ -186,12 +187,8 @@ impl<D: Device> smoltcp::phy::Device for Phy<D> {
         let mut caps = DeviceCapabilities::default();
         caps.medium = Medium::Ip;
         caps.max_transmission_unit = self.caps.mtu;
-        // What comes in has been looked at.
-        caps.checksum.tcp = if self.caps.computes_checksums {
-            Checksum::None
-        } else {
-            Checksum::Tx
-        };
+        // What comes in has been looked at, and what goes out gets one when it is complete.
+        caps.checksum.tcp = Checksum::None;
         caps
     }
 }

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use smoltcp::phy::{Checksum, ChecksumCapabilities};
 use smoltcp::wire::{IpProtocol, IpRepr, TcpControl, TcpOption, TcpPacket, TcpRepr, TcpSeqNumber};
 
+use super::checksum;
+
 /// The IP protocol number of TCP.
 const TCP: u8 = 6;
 /// The shortest TCP header.
@@ -192,26 +194,10 @@ impl Segment {
         packet[at..at + 2].copy_from_slice(&window.to_be_bytes());
     }
 
-    /// Whether the checksum is right.
-    pub(super) fn is_intact(&self, packet: &[u8]) -> bool {
-        let Ends { local, remote } = self.ends;
-        TcpPacket::new_unchecked(&packet[self.ip_header_len..])
-            .verify_checksum(&remote.ip().into(), &local.ip().into())
-    }
-
-    /// Changes the sequence number of a segment of ours, and the checksum with it (RFC 1624, equation 3).
+    /// Changes the sequence number of a segment of ours. The checksum is wrong then.
     pub(super) fn renumber(&self, seq: u32, packet: &mut [u8]) {
-        let header = &mut packet[self.ip_header_len..];
-        let words = |number: u32| [number >> 16, number & 0xffff];
-        let mut sum = u32::from(!u16::from_be_bytes([header[16], header[17]]));
-        for (old, new) in words(self.seq).into_iter().zip(words(seq)) {
-            sum += (!old & 0xffff) + new;
-        }
-        while sum > 0xffff {
-            sum = (sum & 0xffff) + (sum >> 16);
-        }
-        header[4..8].copy_from_slice(&seq.to_be_bytes());
-        header[16..18].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+        let at = self.ip_header_len + 4;
+        packet[at..at + 4].copy_from_slice(&seq.to_be_bytes());
     }
 }
 
@@ -260,24 +246,40 @@ pub(super) fn destination(packet: &[u8]) -> Option<IpAddr> {
 }
 
 impl Segment {
-    /// Puts the sum of the pseudo header (RFC 9293, section 3.1) where the checksum goes, for a
-    /// device that adds the rest. `packet` is the one that this segment was found in.
+    /// Whether the checksum is right. `packet` is the one that this segment was found in.
+    pub(super) fn is_intact(&self, packet: &[u8]) -> bool {
+        let sum = self.pseudo_header_sum(packet) + checksum::sum(&packet[self.ip_header_len..]);
+        checksum::fold(sum) == 0xffff
+    }
+
+    /// Puts the checksum where it goes.
+    pub(super) fn write_checksum(&self, packet: &mut [u8]) {
+        self.write_pseudo_header_sum(packet);
+        let sum = checksum::fold(checksum::sum(&packet[self.ip_header_len..]));
+        self.write(!sum, packet);
+    }
+
+    /// Puts the sum of the pseudo header where the checksum goes, for a device that adds the rest.
     pub(super) fn write_pseudo_header_sum(&self, packet: &mut [u8]) {
-        let tcp_len = packet.len() - self.ip_header_len;
+        let sum = checksum::fold(self.pseudo_header_sum(packet));
+        self.write(sum, packet);
+    }
+
+    fn write(&self, sum: u16, packet: &mut [u8]) {
+        let at = self.ip_header_len + 16;
+        packet[at..at + 2].copy_from_slice(&sum.to_ne_bytes());
+    }
+
+    /// Source: RFC 9293, section 3.1; RFC 8200, section 8.1.
+    fn pseudo_header_sum(&self, packet: &[u8]) -> u64 {
         let addresses = if self.ends.local.is_ipv6() {
             8..40
         } else {
             12..20
         };
-        let words = packet[addresses].chunks_exact(2);
-        let sum: u64 = words
-            .map(|word| u64::from(u16::from_be_bytes([word[0], word[1]])))
-            .sum();
-        let mut sum = sum + u64::from(TCP) + tcp_len as u64;
-        while sum > 0xffff {
-            sum = (sum & 0xffff) + (sum >> 16);
-        }
-        let at = self.ip_header_len + 16;
-        packet[at..at + 2].copy_from_slice(&(sum as u16).to_be_bytes());
+        let len = (packet.len() - self.ip_header_len) as u16;
+        checksum::sum(&packet[addresses])
+            + u64::from(u16::from(TCP).to_be())
+            + u64::from(len.to_be())
     }
 }

@@ -1,0 +1,59 @@
+//! The Internet checksum (RFC 1071), eight bytes at a time: a copy is hardly faster.
+
+/// The sum of the 16-bit words of `bytes` in the order of this machine, not folded. A last odd byte
+/// is followed by a zero. What is not the last must have an even length.
+pub(super) fn sum(bytes: &[u8]) -> u64 {
+    let (blocks, rest) = bytes.as_chunks::<32>();
+    // Sums of their own, which the processor adds side by side. Each grows by less than 2^32 per
+    // block, and no packet has 2^32 blocks.
+    let mut sums = [0u64; 8];
+    for block in blocks {
+        let (words, _) = block.as_chunks::<4>();
+        for (sum, word) in sums.iter_mut().zip(words) {
+            *sum += u64::from(u32::from_ne_bytes(*word));
+        }
+    }
+    let (words, last) = rest.as_chunks::<2>();
+    let words = words
+        .iter()
+        .map(|word| u64::from(u16::from_ne_bytes(*word)));
+    let last = last
+        .iter()
+        .map(|byte| u64::from(u16::from_ne_bytes([*byte, 0])));
+    sums.into_iter().chain(words).chain(last).sum()
+}
+
+/// Such a sum, its carries added in (RFC 1071, section 1).
+pub(super) fn fold(mut sum: u64) -> u16 {
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Word by word, as RFC 1071 writes it.
+    fn plain(bytes: &[u8]) -> u16 {
+        let mut sum = 0u32;
+        for pair in bytes.chunks(2) {
+            sum += u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]));
+        }
+        while sum > 0xffff {
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        sum as u16
+    }
+
+    #[test]
+    fn any_length_and_the_largest_words() {
+        let bytes: Vec<u8> = (0..3000u32).map(|at| (at * at >> 3) as u8).collect();
+        for len in (0..200).chain([1459, 1460, 2999, 3000]) {
+            assert_eq!(fold(sum(&bytes[..len])).to_be(), plain(&bytes[..len]));
+        }
+        let ones = [0xff; 65535];
+        assert_eq!(fold(sum(&ones)).to_be(), plain(&ones));
+    }
+}
