@@ -29,6 +29,9 @@ struct Cli {
 enum Command {
     /// Compare every transport that this host has (the default).
     Compare(compare::Args),
+    /// The server of a comparison that needs a process of its own.
+    #[command(hide = true)]
+    CompareServer(compare::ServerArgs),
     /// Run an echo server.
     Serve(serve::Args),
     /// Send messages to an echo server and check the replies.
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         .unwrap_or(Command::Compare(compare::Args::default()))
     {
         Command::Compare(args) => compare::run(&args),
+        Command::CompareServer(args) => compare::serve(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Ping(args) => ping::run(&args),
         Command::Mon(args) => mon::run(&args),

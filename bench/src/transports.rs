@@ -5,6 +5,7 @@ mod probe;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use msgr_transport::posix::Posix;
@@ -13,7 +14,7 @@ use msgr_transport::tcp::wire::{Wire, WireConfig};
 use msgr_transport::tcp::{Tcp, TcpConfig};
 use msgr_transport::{OpenError, Transport};
 
-use dpdk::{DpdkArgs, OpenPort};
+use dpdk::{DpdkArgs, OpenPort, Vhost};
 pub(crate) use probe::{Finding, Status, findings};
 
 /// A transport that `--transport` can name. `ring` and `wire` stay within one process and cannot be
@@ -55,6 +56,11 @@ pub(crate) struct Choice {
 }
 
 impl Choice {
+    /// Our addresses there, if it is not the system that has them.
+    pub(crate) fn addresses(&self) -> Vec<IpAddr> {
+        self.dpdk.addresses()
+    }
+
     /// What opens a transport for each of so many reactors.
     pub(crate) fn opener(
         &self,
@@ -86,6 +92,8 @@ pub(crate) enum Network {
     Wire(Wire),
     /// Two of DPDK's ports, connected within the process.
     Ports([OpenPort; 2]),
+    /// Two of DPDK's ports in two processes.
+    Vhost(Arc<Vhost>),
 }
 
 /// One of the two ends.
@@ -96,13 +104,26 @@ pub(crate) enum End {
 }
 
 impl Network {
-    /// A new one, by the name of a transport.
+    /// What a transport of this host is compared on, by name.
+    pub(crate) fn names(transport: &str) -> &'static [&'static str] {
+        match transport {
+            "posix" => &["posix"],
+            "ring" => &["ring"],
+            "wire" => &["wire"],
+            "dpdk" => &["dpdk", "vhost", "vhost 9000"],
+            _ => &[],
+        }
+    }
+
+    /// A new one, by one of those names.
     pub(crate) fn new(name: &str) -> anyhow::Result<Self> {
         match name {
             "dpdk" => {
                 let configs = [SERVER, CLIENT].map(|ip| TcpConfig::new(ip.into(), 24));
                 Ok(Self::Ports(dpdk::connected(configs)?))
             }
+            "vhost" => Ok(Self::Vhost(Arc::new(Vhost::new(1500)?))),
+            "vhost 9000" => Ok(Self::Vhost(Arc::new(Vhost::new(9000)?))),
             "ring" => Ok(Self::Ring(RingNetwork::default())),
             "wire" => Ok(Self::Wire(Wire::new(WireConfig::default()))),
             "posix" => Ok(Self::Loopback),
@@ -110,7 +131,15 @@ impl Network {
         }
     }
 
-    /// A transport for one end.
+    /// If the server needs a process of its own: the arguments that have `msgr` meet us there.
+    pub(crate) fn server_arguments(&self) -> Option<Vec<String>> {
+        match self {
+            Self::Vhost(vhost) => Some(vhost.server_arguments(SERVER.into())),
+            _ => None,
+        }
+    }
+
+    /// A transport for one end; the client's end if the server needs a process of its own.
     pub(crate) fn open(&self, end: End) -> Result<Box<dyn Transport>, OpenError> {
         match self {
             Self::Loopback => Ok(Box::new(Posix::new()?)),
@@ -124,13 +153,14 @@ impl Network {
                 Ok(Box::new(Tcp::new(wire.port(), config, Instant::now())?))
             }
             Self::Ports(ports) => ports[end as usize].take(),
+            Self::Vhost(vhost) => vhost.open(TcpConfig::new(CLIENT.into(), 24)),
         }
     }
 
     /// Where the server may listen: at the first of these that works.
     pub(crate) fn addresses(&self) -> Vec<IpAddr> {
         match self {
-            Self::Wire(_) | Self::Ports(_) => vec![SERVER.into()],
+            Self::Wire(_) | Self::Ports(_) | Self::Vhost(_) => vec![SERVER.into()],
             Self::Loopback | Self::Ring(_) => {
                 vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
             }

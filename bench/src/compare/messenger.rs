@@ -1,23 +1,20 @@
 //! [`Pair`]: two messengers over a transport, each with one reactor. Full msgr2 framing with
 //! checksums, through the same calls that any application makes.
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
-use msgr::{Connection, Context, Dispatcher, Fault, Messenger, Received, Settings};
-use msgr_protocol::{EntityAddr, EntityName, EntityType, Message, Policy};
+use msgr::{Connection, Context, Dispatcher, Fault, Messenger, Received};
+use msgr_protocol::{EntityType, Message, Policy};
 
 use super::case::Case;
-use super::contender::{Contender, GRACE, Meter, SPIN, Sample};
+use super::contender::{Contender, GRACE, Meter, Sample};
 use super::cores::Cores;
+use super::server::{ECHO, SINK, Server, settings};
 use crate::transports::{End, Network};
 
-/// The message types of this exchange: whatever comes back whole, and what is only acknowledged.
-const ECHO: u16 = 2;
-const SINK: u16 = 3;
 /// The tid of the message that begins a turn.
 const START: u64 = 0;
 /// From this length on a request is data, not front: as Ceph carries what is read and written.
@@ -27,7 +24,7 @@ const DATA_FROM: usize = 4 << 10;
 pub(super) struct Pair {
     name: &'static str,
     client: Messenger,
-    server: Messenger,
+    server: Server,
     connection: Connection,
     turns: Sender<(Case, Duration)>,
     outcomes: Receiver<Outcome>,
@@ -43,35 +40,22 @@ impl Pair {
     }
 
     fn connect(name: &'static str, cores: Cores, network: &Network) -> anyhow::Result<Self> {
-        let open = |end| {
-            let network = network.clone();
-            move || network.open(end)
-        };
-        let entity = |kind, policy, core: Option<usize>| {
-            let mut settings = Settings::new(EntityName { kind, num: 0 }, policy);
-            settings.cores = core.into_iter().collect();
-            settings.spin = SPIN;
-            settings.timeouts.shutdown = Duration::from_secs(1);
-            settings
-        };
-        let server = entity(EntityType::Osd, Policy::STATELESS_SERVER, cores.server);
-        let server = Messenger::start(server, open(End::Server), |_| Server)?;
-        let bind = |ip: IpAddr| server.bind(EntityAddr::msgr2(SocketAddr::new(ip, 0), 0));
-        let bound = network.addresses().into_iter().map(bind);
-        let bound = bound.reduce(Result::or).context("nowhere to listen")??;
-
+        let server = Server::start(network, cores.server)?;
         let (turns, due) = channel();
         let (tell, outcomes) = channel();
-        let client = entity(EntityType::Client, Policy::LOSSY_CLIENT, cores.client);
+        let client = settings(EntityType::Client, Policy::LOSSY_CLIENT, cores.client);
         let mut dispatcher = Some(Client {
             turns: due,
             tell,
             turn: None,
         });
-        let client = Messenger::start(client, open(End::Client), move |_| {
-            dispatcher.take().expect("there is one reactor")
-        })?;
-        let connection = client.connect(EntityType::Osd, bound)?;
+        let network = network.clone();
+        let client = Messenger::start(
+            client,
+            move || network.open(End::Client),
+            move |_| dispatcher.take().expect("there is one reactor"),
+        )?;
+        let connection = client.connect(EntityType::Osd, server.at)?;
         let pair = Self {
             name,
             client,
@@ -115,24 +99,7 @@ impl Contender for Pair {
 
     fn finish(&mut self) {
         self.client.shutdown();
-        self.server.shutdown();
-    }
-}
-
-/// Answers requests.
-struct Server;
-
-impl Dispatcher for Server {
-    fn message(&mut self, context: &mut Context<'_>, request: Received) {
-        let mut reply = Message::new(request.header.kind);
-        reply.header.tid = request.header.tid;
-        if request.header.kind == ECHO {
-            let Message { front, data, .. } = request.into_message();
-            (reply.front, reply.data) = (front, data);
-        }
-        if let Err(error) = context.send(reply) {
-            tracing::error!("no reply: {error}");
-        }
+        self.server.finish();
     }
 }
 
@@ -273,7 +240,7 @@ mod tests {
             );
         }
         // The server has sent these, and the answers to the messages that began the turns.
-        let (client, server) = (pair.client.totals(), pair.server.totals());
+        let (client, server) = (pair.client.totals(), pair.server.totals().unwrap());
         assert_eq!(client.messages_received, client.messages_sent);
         assert_eq!(client.messages_received, server.messages_sent);
         pair.finish();
@@ -297,7 +264,7 @@ mod tests {
     #[test]
     fn a_reply_that_does_not_come_is_an_error() {
         let mut pair = pair("ring");
-        pair.server.shutdown();
+        pair.server.finish();
         let error = pair.run(CASES[0], Duration::from_millis(1)).unwrap_err();
         assert!(error.to_string().contains("closed"), "{error}");
     }

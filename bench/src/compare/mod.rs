@@ -13,6 +13,7 @@ mod messenger;
 mod progress;
 mod raw;
 mod results;
+mod server;
 mod table;
 mod window;
 
@@ -20,7 +21,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use self::case::{CASES, Case};
 use self::contender::Contender;
@@ -30,6 +31,7 @@ use self::messenger::Pair;
 use self::progress::Progress;
 use self::raw::Raw;
 use self::results::Results;
+pub(crate) use self::server::{ServerArgs, serve};
 use crate::transports::{Finding, Network, Status, findings};
 
 /// Rounds per run; odd, so that a median is one of them.
@@ -70,9 +72,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(unknown) = args
         .transport
         .iter()
-        .find(|name| !is_known(&findings, name))
+        .find(|name| !findings.iter().any(|finding| is_part(finding, name)))
     {
-        let known: Vec<_> = findings.iter().map(|finding| finding.name).collect();
+        let known = findings
+            .iter()
+            .flat_map(|finding| Network::names(finding.name));
+        let known: Vec<_> = known.copied().collect();
         eprintln!(
             "msgr: unknown transport {unknown:?}, one of: {}",
             known.join(", ")
@@ -131,8 +136,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn is_known(findings: &[Finding], name: &str) -> bool {
-    findings.iter().any(|finding| finding.name == name)
+/// Whether `name` is that of a transport, or of something that it is compared on.
+fn is_part(finding: &Finding, name: &str) -> bool {
+    finding.name == name || Network::names(finding.name).contains(&name)
 }
 
 /// The control, and each transport that is here and wanted.
@@ -142,21 +148,22 @@ fn contenders(
     cores: Cores,
 ) -> anyhow::Result<Vec<Box<dyn Contender>>> {
     let mut contenders: Vec<Box<dyn Contender>> = vec![Box::new(Raw::new(cores)?)];
-    for Finding { name, status, .. } in findings {
-        let asked_for = wanted.iter().any(|wanted| wanted == name);
-        match status {
-            Status::Available { .. } if asked_for || wanted.is_empty() => {
-                contenders.push(contender(name, cores)?);
+    for finding in findings {
+        let asked_for = wanted.iter().find(|wanted| is_part(finding, wanted));
+        match (&finding.status, asked_for) {
+            (Status::Missing { .. }, Some(name)) => bail!("{name} is {}", finding.status),
+            (Status::Missing { .. }, None) => continue,
+            (Status::Available { .. }, _) => {}
+        }
+        for name in Network::names(finding.name) {
+            let is_wanted = |wanted: &String| wanted == finding.name || wanted == name;
+            if wanted.is_empty() || wanted.iter().any(is_wanted) {
+                let network = Network::new(name)?;
+                contenders.push(Box::new(Pair::new(name, cores, &network)?));
             }
-            Status::Missing { .. } if asked_for => anyhow::bail!("{name} is {status}"),
-            _ => {}
         }
     }
     Ok(contenders)
-}
-
-fn contender(name: &'static str, cores: Cores) -> anyhow::Result<Box<dyn Contender>> {
-    Ok(Box::new(Pair::new(name, cores, &Network::new(name)?)?))
 }
 
 /// The figures by case, contender and round.

@@ -1,10 +1,12 @@
-//! `--transport dpdk`: a port, and what our address there is.
+//! `--transport dpdk`: a port, and what our address there is. And the ports that are compared.
 
-use std::io;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
+use std::{env, fs, io, process};
 
 use anyhow::Context as _;
 use msgr_transport::dpdk::{DpdkDevice, DpdkFrame, Eal, EalConfig, PortConfig};
@@ -67,6 +69,10 @@ pub(crate) struct OpenPort {
 type Queue = (DpdkDevice, Steering<DpdkFrame>);
 
 impl DpdkArgs {
+    pub(super) fn addresses(&self) -> Vec<IpAddr> {
+        self.ip.iter().map(|Address(ip, _)| *ip).collect()
+    }
+
     /// Starts DPDK and opens the port, with a queue for each reactor.
     pub(super) fn open(&self, reactors: usize) -> anyhow::Result<OpenPort> {
         let device = self.dpdk_device.as_deref();
@@ -97,6 +103,73 @@ impl DpdkArgs {
     }
 }
 
+/// Two ports that share memory (vhost-user): one for a server in a process of its own, one for us.
+/// Neither needs a privilege.
+#[derive(Debug)]
+pub(crate) struct Vhost {
+    /// Of the device; there may be several at a time.
+    number: u32,
+    mtu: usize,
+    /// Where the socket is by which they meet, for nobody else.
+    directory: PathBuf,
+}
+
+impl Vhost {
+    pub(super) fn new(mtu: usize) -> io::Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let directory = env::temp_dir().join(format!("msgr-{}-{number}", process::id()));
+        fs::create_dir(&directory)?;
+        Ok(Self {
+            number,
+            mtu,
+            directory,
+        })
+    }
+
+    /// The arguments that have `msgr` use the server's port, with the address `ip`.
+    pub(super) fn server_arguments(&self, ip: IpAddr) -> Vec<String> {
+        let Self { number, mtu, .. } = self;
+        let socket = self.directory.join("vhost");
+        vec![
+            "--transport=dpdk".to_owned(),
+            format!("--dpdk-device=net_vhost{number},iface={}", socket.display()),
+            format!("--ip={ip}/24"),
+            format!("--mtu={mtu}"),
+        ]
+    }
+
+    /// Opens our own port. The server's is open.
+    pub(super) fn open(&self, config: TcpConfig) -> Result<Box<dyn Transport>, OpenError> {
+        let socket = self.directory.join("vhost");
+        let device = format!("net_virtio_user{},path={}", self.number, socket.display());
+        let port = PortConfig {
+            mtu: self.mtu,
+            ..PortConfig::default()
+        };
+        let queues = Eal::start(&EalConfig::default()).and_then(|eal| eal.open(&device, &port));
+        let mut queues = queues.map_err(|error| not_opened(io::Error::other(error)))?;
+        let device = queues.remove(0);
+        Ok(Box::new(Tcp::new(device, config, Instant::now())?))
+    }
+}
+
+impl Drop for Vhost {
+    fn drop(&mut self) {
+        // It was ours alone, and what is left of it is of no use.
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn not_opened(source: io::Error) -> OpenError {
+    OpenError {
+        transport: "dpdk",
+        operation: Operation::Start,
+        address: None,
+        source,
+    }
+}
+
 /// Two ports that are connected to each other, with an address each.
 pub(super) fn connected(configs: [TcpConfig; 2]) -> anyhow::Result<[OpenPort; 2]> {
     let [a, b] = Eal::start(&EalConfig::default())?.ring_pair(&PortConfig::default())?;
@@ -117,14 +190,11 @@ impl OpenPort {
     /// The transport for one reactor.
     pub(super) fn take(&self) -> Result<Box<dyn Transport>, OpenError> {
         let queue = self.queues.lock().ok().and_then(|mut queues| queues.pop());
-        let (device, steering) = queue.ok_or_else(|| OpenError {
-            transport: "dpdk",
-            operation: Operation::Start,
-            address: None,
-            source: io::Error::new(
+        let (device, steering) = queue.ok_or_else(|| {
+            not_opened(io::Error::new(
                 io::ErrorKind::ResourceBusy,
                 "every queue of the port is in use",
-            ),
+            ))
         })?;
         Ok(Box::new(Tcp::steered(
             device,

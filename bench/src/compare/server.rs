@@ -1,0 +1,149 @@
+//! The server's end of a [`Pair`](super::messenger::Pair): a messenger in this process, or in one of
+//! its own.
+
+use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::net::{IpAddr, SocketAddr};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use msgr::{Context, Dispatcher, Messenger, Received, Settings};
+use msgr_protocol::{EntityAddr, EntityName, EntityType, Message, Policy};
+use msgr_transport::{OpenError, Transport};
+
+use super::contender::SPIN;
+use crate::transports::{Choice, End, Network};
+
+/// The message types of this exchange: whatever comes back whole, and what is only acknowledged.
+pub(super) const ECHO: u16 = 2;
+pub(super) const SINK: u16 = 3;
+
+/// The settings of either end.
+pub(super) fn settings(kind: EntityType, policy: Policy, core: Option<usize>) -> Settings {
+    let mut settings = Settings::new(EntityName { kind, num: 0 }, policy);
+    settings.cores = core.into_iter().collect();
+    settings.spin = SPIN;
+    settings.timeouts.shutdown = Duration::from_secs(1);
+    settings
+}
+
+/// A server that answers requests.
+pub(super) struct Server {
+    place: Place,
+    /// Where it listens.
+    pub(super) at: EntityAddr,
+}
+
+enum Place {
+    Here(Messenger),
+    /// It ends when its standard input does, and so with this process, however that ends.
+    Elsewhere(Child),
+}
+
+impl Server {
+    pub(super) fn start(network: &Network, core: Option<usize>) -> anyhow::Result<Self> {
+        if let Some(arguments) = network.server_arguments() {
+            return Self::start_elsewhere(&arguments, core);
+        }
+        let network = network.clone();
+        let ips = network.addresses();
+        let (messenger, at) = start(move || network.open(End::Server), &ips, core)?;
+        let place = Place::Here(messenger);
+        Ok(Self { place, at })
+    }
+
+    fn start_elsewhere(arguments: &[String], core: Option<usize>) -> anyhow::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("compare-server").args(arguments);
+        command.args(core.map(|core| format!("--core={core}")));
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("start a process for the server")?;
+        let mut line = String::new();
+        if let Some(out) = child.stdout.take() {
+            BufReader::new(out).read_line(&mut line)?;
+        }
+        let at = line.trim().parse();
+        let place = Place::Elsewhere(child);
+        let at = at.context("the server's process has failed")?;
+        Ok(Self { place, at })
+    }
+
+    /// What it has done so far, if that can be seen from here.
+    #[cfg(test)]
+    pub(super) fn totals(&self) -> Option<msgr::Totals> {
+        match &self.place {
+            Place::Here(messenger) => Some(messenger.totals()),
+            Place::Elsewhere(_) => None,
+        }
+    }
+
+    pub(super) fn finish(&mut self) {
+        if let Place::Here(messenger) = &self.place {
+            messenger.shutdown();
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Self::Elsewhere(child) = self {
+            drop(child.stdin.take());
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Starts a server and binds it to the first address that works.
+fn start(
+    open: impl Fn() -> Result<Box<dyn Transport>, OpenError> + Clone + Send + 'static,
+    ips: &[IpAddr],
+    core: Option<usize>,
+) -> anyhow::Result<(Messenger, EntityAddr)> {
+    let settings = settings(EntityType::Osd, Policy::STATELESS_SERVER, core);
+    let server = Messenger::start(settings, open, |_| Echo)?;
+    let bind = |&ip: &IpAddr| server.bind(EntityAddr::msgr2(SocketAddr::new(ip, 0), 0));
+    let bound = ips.iter().map(bind).reduce(Result::or);
+    let bound = bound.context("nowhere to listen")??;
+    Ok((server, bound))
+}
+
+/// Arguments of `msgr compare-server`, by which `msgr compare` starts a process for a server.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ServerArgs {
+    #[command(flatten)]
+    transport: Choice,
+    /// Where its thread runs.
+    #[arg(long)]
+    core: Option<usize>,
+}
+
+/// Prints where the server listens, and serves until the standard input ends.
+pub(crate) fn serve(args: &ServerArgs) -> anyhow::Result<ExitCode> {
+    let ips = args.transport.addresses();
+    ensure!(!ips.is_empty(), "compare-server needs --ip");
+    let (server, at) = start(args.transport.opener(1)?, &ips, args.core)?;
+    println!("{at}");
+    io::stdin().read_to_end(&mut Vec::new())?;
+    server.shutdown();
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Answers requests.
+struct Echo;
+
+impl Dispatcher for Echo {
+    fn message(&mut self, context: &mut Context<'_>, request: Received) {
+        let mut reply = Message::new(request.header.kind);
+        reply.header.tid = request.header.tid;
+        if request.header.kind == ECHO {
+            let Message { front, data, .. } = request.into_message();
+            (reply.front, reply.data) = (front, data);
+        }
+        if let Err(error) = context.send(reply) {
+            tracing::error!("no reply: {error}");
+        }
+    }
+}
