@@ -30,7 +30,8 @@ const FRAME: u64 = 50;
 
 impl Virtual {
     /// A world on this network, as far as it can be like `config`: what is cut into pieces there is
-    /// cut by the MTU here, and what is slow is overtaken.
+    /// cut by the MTU here, what is slow is overtaken, and where anything goes wrong by chance, so do
+    /// frames.
     pub(crate) fn world(self, seed: u64, config: SimConfig) -> World {
         if self == Self::Simulated {
             return World::simulated(seed, config);
@@ -41,7 +42,15 @@ impl Virtual {
             slow,
             ..
         } = config.latency;
+        let rate = if config.faults == FaultRates::default() {
+            0.0
+        } else {
+            0.005
+        };
         let faults = WireFaults {
+            loss: rate,
+            duplicate: rate,
+            corrupt: rate / 5.0,
             reorder: if slow_one_in == 0 {
                 0.0
             } else {
