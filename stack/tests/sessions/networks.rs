@@ -57,7 +57,6 @@ impl Virtual {
                 1.0 / f64::from(slow_one_in)
             },
             reorder_by: slow,
-            ..WireFaults::default()
         };
         let mtu = match config.chop {
             Chop::Whole | Chop::At(_) => 1500,
