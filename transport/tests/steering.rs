@@ -205,7 +205,9 @@ struct Worker {
 
 impl Worker {
     fn new(side: Side, device: WirePort, steering: Steering<<WirePort as Device>::Frame>) -> Self {
-        let config = TcpConfig::new(ip(side), 24);
+        let mut config = TcpConfig::new(ip(side), 24);
+        // So much that all connections at once fit between two queues.
+        config.window = 128 << 10;
         Self {
             tcp: Tcp::steered(device, steering, config, Instant::now()).expect("it starts"),
             outgoing: HashMap::new(),
@@ -261,6 +263,7 @@ fn threads(spread: Spread) {
     let [server, client] = steering.map(|steering| wire.queues(2).into_iter().zip(steering));
     let at = SocketAddr::new(ip(Side::Server), 6800);
     let (listening, serving, over) = (Barrier::new(4), AtomicUsize::new(0), AtomicBool::new(false));
+    let done = AtomicUsize::new(0);
     let serve = |(device, steering)| {
         let mut worker = Worker::new(Side::Server, device, steering);
         let options = ListenOptions {
@@ -302,7 +305,13 @@ fn threads(spread: Spread) {
             let conn = worker.tcp.connect(at, &ConnectOptions::default());
             received.insert(conn.expect("it starts"), Vec::new());
         }
-        while received.values().any(|bytes| bytes.len() < BYTES) {
+        // What is for one may come to the other, so they stay until both have all.
+        let mut is_done = false;
+        while done.load(Ordering::Relaxed) < 2 {
+            if !is_done && received.values().all(|bytes| bytes.len() == BYTES) {
+                is_done = true;
+                done.fetch_add(1, Ordering::Relaxed);
+            }
             for event in worker.turn() {
                 match event {
                     Event::Connected { conn, .. } => worker.send(conn, sent.clone()),
