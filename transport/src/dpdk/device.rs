@@ -20,6 +20,8 @@ pub struct DpdkDevice {
     transmit: Vec<DpdkFrame>,
     /// Frames of ordinary size, allocated in batches.
     spare: Vec<DpdkFrame>,
+    /// The same for a packet that the port cuts into segments.
+    large: Option<DpdkFrame>,
     /// What came while arming the interrupt.
     early: Vec<DpdkFrame>,
     armed: bool,
@@ -50,6 +52,7 @@ impl DpdkDevice {
             wake,
             transmit: Vec::with_capacity(TRANSMIT_BOUND),
             spare: Vec::with_capacity(SPARE),
+            large: None,
             early: Vec::new(),
             armed: false,
             short: false,
@@ -65,11 +68,23 @@ impl DpdkDevice {
             }
             self.spare.pop()?
         } else {
-            // Seldom enough for one at a time; `spare` is only where it passes through.
-            self.pools.1.as_ref()?.allocate(&mut self.spare, 1);
-            self.spare.pop()?
+            self.prepare_large();
+            self.large.take()?
         };
         frame.0.set_len(len).then_some(frame)
+    }
+
+    /// Whether there is a frame for a packet that is to be cut, where the port does that.
+    fn prepare_large(&mut self) -> bool {
+        if let (None, Some(pool)) = (&self.large, &self.pools.1) {
+            // Seldom enough for one at a time; `spare` is only where it passes through.
+            let before = self.spare.len();
+            pool.allocate(&mut self.spare, 1);
+            if self.spare.len() > before {
+                self.large = self.spare.pop();
+            }
+        }
+        self.large.is_some() || self.pools.1.is_none()
     }
 
     /// The most bytes of a frame to be transmitted.
@@ -112,7 +127,8 @@ impl Device for DpdkDevice {
         if self.spare.is_empty() {
             self.pools.0.allocate(&mut self.spare, SPARE);
         }
-        self.short = self.spare.is_empty() || self.transmit.len() >= TRANSMIT_BOUND;
+        let has_frames = !self.spare.is_empty() && self.prepare_large();
+        self.short = !has_frames || self.transmit.len() >= TRANSMIT_BOUND;
         !self.short
     }
 

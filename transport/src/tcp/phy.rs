@@ -2,10 +2,11 @@
 //! that it is for, and puts Ethernet headers on what goes out.
 
 use std::collections::VecDeque;
+use std::num::{NonZeroU16, NonZeroUsize};
 use std::ops::Range;
 use std::time::Instant;
 
-use smoltcp::phy::{Checksum, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::phy::{Checksum, DeviceCapabilities, Medium, PacketMeta, RxToken, TxToken};
 
 use super::link::{
     ControlFrame, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Input, Link, Resolved, write_ethernet_header,
@@ -107,8 +108,9 @@ impl<D: Device> Phy<D> {
         self.incoming = Some(Incoming::Made(segment::make(ends, what)));
     }
 
-    /// Sends a frame, complete but for its Ethernet header, on its way.
-    fn output(&mut self, mut frame: D::Frame) {
+    /// Sends a frame, complete but for its Ethernet header, on its way. The device is to cut it into
+    /// segments of so many bytes, if that is given.
+    fn output(&mut self, mut frame: D::Frame, cut: Option<NonZeroU16>) {
         let packet = &mut frame[ETHERNET_HEADER_LEN..];
         let Some(destination) = segment::destination(packet) else {
             return;
@@ -125,12 +127,12 @@ impl<D: Device> Phy<D> {
         }
         if let Some(segment) = segment {
             if self.caps.computes_checksums {
-                segment.write_pseudo_header_sum(packet);
+                segment.write_pseudo_header_sum(packet, cut.is_some());
                 frame.offload(Offload {
                     ip_header_len: segment.ip_header_len,
                     is_ipv6: destination.is_ipv6(),
                     tcp_header_len: segment.tcp_header_len,
-                    segment: None,
+                    segment: cut.map(|cut| cut.get().into()),
                 });
             } else {
                 segment.write_checksum(packet);
@@ -172,7 +174,7 @@ impl<D: Device> smoltcp::phy::Device for Phy<D> {
         _: smoltcp::time::Instant,
     ) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
         let incoming = self.incoming.take()?;
-        Some((incoming, Outgoing { phy: self }))
+        Some((incoming, Outgoing::new(self)))
     }
 
     fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<Self::TxToken<'_>> {
@@ -180,7 +182,7 @@ impl<D: Device> smoltcp::phy::Device for Phy<D> {
             self.exhausted = true;
             return None;
         }
-        Some(Outgoing { phy: self })
+        Some(Outgoing::new(self))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -189,6 +191,7 @@ impl<D: Device> smoltcp::phy::Device for Phy<D> {
         caps.max_transmission_unit = self.caps.mtu;
         // What comes in has been looked at, and what goes out gets one when it is complete.
         caps.checksum.tcp = Checksum::None;
+        caps.segmentation.tcpv4 = self.caps.segments_tcp4.and_then(NonZeroUsize::new);
         caps
     }
 }
@@ -212,6 +215,13 @@ impl<F: Frame> RxToken for Incoming<F> {
 /// A packet that is to go out.
 pub(super) struct Outgoing<'a, D: Device> {
     phy: &'a mut Phy<D>,
+    cut: Option<NonZeroU16>,
+}
+
+impl<'a, D: Device> Outgoing<'a, D> {
+    fn new(phy: &'a mut Phy<D>) -> Self {
+        Self { phy, cut: None }
+    }
 }
 
 impl<D: Device> TxToken for Outgoing<'_, D> {
@@ -222,7 +232,11 @@ impl<D: Device> TxToken for Outgoing<'_, D> {
             return write(&mut self.phy.scratch);
         };
         let result = write(&mut frame[ETHERNET_HEADER_LEN..]);
-        self.phy.output(frame);
+        self.phy.output(frame, self.cut);
         result
+    }
+
+    fn set_meta(&mut self, meta: PacketMeta) {
+        self.cut = meta.segmentation_offload_size;
     }
 }

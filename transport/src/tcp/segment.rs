@@ -248,20 +248,27 @@ pub(super) fn destination(packet: &[u8]) -> Option<IpAddr> {
 impl Segment {
     /// Whether the checksum is right. `packet` is the one that this segment was found in.
     pub(super) fn is_intact(&self, packet: &[u8]) -> bool {
-        let sum = self.pseudo_header_sum(packet) + checksum::sum(&packet[self.ip_header_len..]);
+        let tcp = &packet[self.ip_header_len..];
+        let sum = self.pseudo_header_sum(packet, tcp.len()) + checksum::sum(tcp);
         checksum::fold(sum) == 0xffff
     }
 
     /// Puts the checksum where it goes.
     pub(super) fn write_checksum(&self, packet: &mut [u8]) {
-        self.write_pseudo_header_sum(packet);
+        self.write_pseudo_header_sum(packet, false);
         let sum = checksum::fold(checksum::sum(&packet[self.ip_header_len..]));
         self.write(!sum, packet);
     }
 
-    /// Puts the sum of the pseudo header where the checksum goes, for a device that adds the rest.
-    pub(super) fn write_pseudo_header_sum(&self, packet: &mut [u8]) {
-        let sum = checksum::fold(self.pseudo_header_sum(packet));
+    /// Puts the sum of the pseudo header where the checksum goes, for a device that adds the rest,
+    /// and the lengths, too, if it is to cut the packet into segments.
+    pub(super) fn write_pseudo_header_sum(&self, packet: &mut [u8], is_cut: bool) {
+        let len = if is_cut {
+            0
+        } else {
+            packet.len() - self.ip_header_len
+        };
+        let sum = checksum::fold(self.pseudo_header_sum(packet, len));
         self.write(sum, packet);
     }
 
@@ -271,15 +278,14 @@ impl Segment {
     }
 
     /// Source: RFC 9293, section 3.1; RFC 8200, section 8.1.
-    fn pseudo_header_sum(&self, packet: &[u8]) -> u64 {
+    fn pseudo_header_sum(&self, packet: &[u8], len: usize) -> u64 {
         let addresses = if self.ends.local.is_ipv6() {
             8..40
         } else {
             12..20
         };
-        let len = (packet.len() - self.ip_header_len) as u16;
         checksum::sum(&packet[addresses])
             + u64::from(u16::from(TCP).to_be())
-            + u64::from(len.to_be())
+            + u64::from((len as u16).to_be())
     }
 }
