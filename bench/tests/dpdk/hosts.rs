@@ -51,7 +51,7 @@ impl Link {
         match self {
             Self::AfPacket { mtu } => mtu,
             // The driver refuses to cut segments that are larger.
-            Self::Tap => 1486,
+            Self::Tap => 1500,
         }
     }
 

@@ -166,8 +166,9 @@ pub(super) fn open(
     let caps = DeviceCaps {
         mac: mac(&driver, info.mac, id),
         mtu: if driver == "net_tap" && large.is_some() {
-            // It takes the headers twice when it compares segments with the MTU of the interface.
-            config.mtu.min(1486)
+            // It compares segments with the MTU of the interface with all their headers, and is stuck
+            // for ever with a frame whose segments are longer.
+            config.mtu - ETHERNET_HEADER_LEN
         } else {
             config.mtu
         },

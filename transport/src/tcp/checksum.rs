@@ -49,11 +49,11 @@ mod tests {
 
     #[test]
     fn any_length_and_the_largest_words() {
-        let bytes: Vec<u8> = (0..3000u32).map(|at| (at * at >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..3000u32).map(|at| (at * 37 / 8) as u8).collect();
         for len in (0..200).chain([1459, 1460, 2999, 3000]) {
             assert_eq!(fold(sum(&bytes[..len])).to_be(), plain(&bytes[..len]));
         }
-        let ones = [0xff; 65535];
+        let ones = vec![0xff; 65535];
         assert_eq!(fold(sum(&ones)).to_be(), plain(&ones));
     }
 }
