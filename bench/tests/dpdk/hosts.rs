@@ -50,7 +50,6 @@ impl Link {
     pub(crate) fn mtu(self) -> usize {
         match self {
             Self::AfPacket { mtu } => mtu,
-            // The driver refuses to cut segments that are larger.
             Self::Tap => 1500,
         }
     }

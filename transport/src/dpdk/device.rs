@@ -15,6 +15,8 @@ pub struct DpdkDevice {
     queue: Queue,
     pools: Arc<(Pool, Option<Pool>)>,
     caps: DeviceCaps,
+    /// The most bytes of the IP packets that a frame is cut into.
+    longest_segment: usize,
     wake: Option<Wake>,
     /// Waiting for room in the transmit queue of the port.
     transmit: Vec<DpdkFrame>,
@@ -43,12 +45,14 @@ impl DpdkDevice {
         queue: Queue,
         pools: Arc<(Pool, Option<Pool>)>,
         caps: DeviceCaps,
+        longest_segment: usize,
         wake: Option<Wake>,
     ) -> Self {
         Self {
             queue,
             pools,
             caps,
+            longest_segment,
             wake,
             transmit: Vec::with_capacity(TRANSMIT_BOUND),
             spare: Vec::with_capacity(SPARE),
@@ -132,7 +136,8 @@ impl Device for DpdkDevice {
         !self.short
     }
 
-    fn transmit(&mut self, frame: DpdkFrame) {
+    fn transmit(&mut self, mut frame: DpdkFrame) {
+        frame.0.cut_within(self.longest_segment as u16);
         self.transmit.push(frame);
     }
 

@@ -165,17 +165,15 @@ pub(super) fn open(
     let queues = port.open(&pool, &setup).map_err(failed)?;
     let caps = DeviceCaps {
         mac: mac(&driver, info.mac, id),
-        mtu: if driver == "net_tap" && large.is_some() {
-            // It compares segments with the MTU of the interface with all their headers, and is stuck
-            // for ever with a frame whose segments are longer.
-            config.mtu - ETHERNET_HEADER_LEN
-        } else {
-            config.mtu
-        },
+        mtu: config.mtu,
         verifies_checksums: offloads & RX_CHECKSUM != 0,
         computes_checksums: offloads & TX_CHECKSUM != 0,
         segments_tcp4: large.as_ref().map(|_| MOST_SEGMENTED),
     };
+    // It compares segments, with all their headers, with the MTU of the interface, and is stuck for
+    // ever with a frame whose segments are longer.
+    let quirk = (driver == "net_tap").then_some(config.mtu - ETHERNET_HEADER_LEN);
+    let longest_segment = quirk.unwrap_or(config.mtu);
     let pools: Arc<(Pool, Option<Pool>)> = Arc::new((pool, large));
     Ok(queues
         .into_iter()
@@ -184,7 +182,7 @@ pub(super) fn open(
                 Wake::Event => true,
                 Wake::Level => driver == "net_tap",
             });
-            DpdkDevice::new(queue, Arc::clone(&pools), caps, wake)
+            DpdkDevice::new(queue, Arc::clone(&pools), caps, longest_segment, wake)
         })
         .collect())
 }

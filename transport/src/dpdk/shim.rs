@@ -548,4 +548,10 @@ impl Mbuf {
         self.0.tcp_len = tcp_len;
         self.0.segment = segment;
     }
+
+    /// If it is to be cut, then into IP packets of at most so many bytes.
+    pub(super) fn cut_within(&mut self, packet: u16) {
+        let most = packet.saturating_sub(self.0.ip_len + self.0.tcp_len);
+        self.0.segment = self.0.segment.min(most);
+    }
 }
