@@ -3,6 +3,8 @@
 
 #![allow(unsafe_code)]
 
+use std::time::{Duration, Instant};
+
 use bytes::{Bytes, BytesMut};
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
@@ -15,6 +17,8 @@ use super::windows::Window;
 use crate::send_queue::SendQueue;
 use crate::{CloseReason, Cost, ListenerId};
 
+/// How long it takes until a quiet connection is taken to be at rest.
+const REST: Duration = Duration::from_secs(1);
 /// The most bytes that one connection hands up at a time.
 const MOST_READ: usize = 256 << 10;
 
@@ -49,6 +53,8 @@ pub(super) struct Flow {
     heard_up_to: u32,
     /// Whether bytes have gone through since it was brought up last.
     active: bool,
+    /// Since when it has been found quiet.
+    quiet_since: Option<Instant>,
     /// Whether its window may have memory.
     filled: bool,
 }
@@ -106,6 +112,7 @@ impl Flow {
             hopeless: None,
             sender: Sender::default(),
             armed: None,
+            quiet_since: None,
             unsettled: false,
             heard_up_to: 0,
             active: false,
@@ -128,14 +135,17 @@ impl Flow {
         }
     }
 
-    /// Notes that the wheel has brought it up. A connection that nothing has gone through since the
-    /// last time, and in which nothing waits, lets go of the memory of its window.
-    pub(super) fn brought_up(&mut self) {
+    /// Notes that the wheel has brought it up. A connection that nothing has gone through for a while,
+    /// and in which nothing waits, lets go of the memory of its window.
+    pub(super) fn brought_up(&mut self, now: Instant) {
         self.armed = None;
-        let was_active = std::mem::take(&mut self.active);
+        if std::mem::take(&mut self.active) {
+            self.quiet_since = None;
+        }
+        let quiet_since = *self.quiet_since.get_or_insert(now);
         let has_all = self.heard_up_to == self.sender.read_up_to();
         let has_nothing = has_all && self.socket().send_queue() == 0;
-        if self.filled && has_nothing && !was_active {
+        if self.filled && has_nothing && now >= quiet_since + REST {
             self.window.release();
             self.filled = false;
         }

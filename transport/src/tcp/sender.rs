@@ -100,16 +100,15 @@ impl Sender {
         let flight = self.flight();
         let advanced = ack.number.wrapping_sub(self.unacknowledged);
         let mut verdict = Verdict::Fine;
-        let mut is_duplicate = false;
+        let repeats = advanced == 0 && segment.is_empty();
         if self.has_probed_window && advanced == flight + 1 {
             self.sent_up_to = Some(ack.number);
             self.unacknowledged = ack.number;
         } else if (1..=flight).contains(&advanced) {
             verdict = self.on_advance(ack.number, advanced, flight, now);
-        } else if advanced == 0 && flight > 0 && segment.is_empty() {
+        } else if repeats && flight > 0 {
             let sacked = segment.sacked(packet);
-            is_duplicate = sacked > 0 || ack.window == self.window;
-            if is_duplicate {
+            if sacked > 0 || ack.window == self.window {
                 verdict = self.on_duplicate(sacked, flight);
             }
         }
@@ -125,8 +124,8 @@ impl Sender {
             self.has_probed_window = false;
         }
         let mut told = self.tolerable(ack.window);
-        // Else smoltcp counts them, too.
-        if is_duplicate && told == self.told && told > 1 {
+        // Of those that change nothing, smoltcp is not to count any by itself.
+        if repeats && told == self.told && told > 1 {
             told -= 1;
         }
         self.told = told;

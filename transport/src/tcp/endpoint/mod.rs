@@ -365,7 +365,7 @@ impl<D: Device> Transport for Tcp<D> {
         self.deadlines.expire(now, |id| due.push(id));
         for id in due {
             if let Some(flow) = self.flows.get_mut(id) {
-                flow.brought_up();
+                flow.brought_up(now);
                 self.list(id);
             }
         }
