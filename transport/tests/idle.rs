@@ -11,6 +11,8 @@ use many::Many;
 
 /// The most bytes that one end of a connection at rest may hold.
 const MOST: f64 = 2.5 * 1024.0;
+/// The bytes of a frame of the wire.
+const FRAME: f64 = 1514.0;
 /// Longer than a connection keeps its memory after it was used last: two keepalive intervals, and
 /// what answering the probes takes.
 const REST: Duration = Duration::from_secs(25);
@@ -73,7 +75,10 @@ fn rest(connections: usize) {
         }
     });
     let (windows, tables) = resident();
-    let allocated = each((allocated.bytes_current + resting.bytes_current) as f64);
+    // Frames are the device's, however many connections there are.
+    let frames = many.wire.buffers() as f64 * FRAME;
+    let allocated = allocated.bytes_current + resting.bytes_current;
+    let allocated = each(allocated as f64 - frames);
     let windows = each(windows * 1024.0);
     let tables = each((tables - tables_before) * 1024.0);
     println!(

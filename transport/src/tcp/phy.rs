@@ -15,6 +15,10 @@ use super::segment::{self, Acknowledgement, Ends, Segment};
 use super::sender::Sender;
 use super::{Device, DeviceCaps, ETHERNET_HEADER_LEN, Frame, Mac, Offload};
 
+/// So many frames of a long run are handed over at once, so that the peer takes them in while the rest is
+/// being made.
+const EARLY: usize = 16;
+
 pub(super) struct Phy<D: Device> {
     pub(super) device: D,
     pub(super) link: Link<D::Frame>,
@@ -26,6 +30,8 @@ pub(super) struct Phy<D: Device> {
     pub(super) looped: VecDeque<D::Frame>,
     /// Of the connection at hand.
     pub(super) sender: Sender,
+    /// Frames transmitted since the device was told to hand them over early.
+    unflushed: usize,
     /// Whether something could not be transmitted for want of room.
     pub(super) exhausted: bool,
     /// Whether something had nowhere to go.
@@ -46,6 +52,7 @@ impl<D: Device> Phy<D> {
             incoming: None,
             looped: VecDeque::new(),
             sender: Sender::default(),
+            unflushed: 0,
             exhausted: false,
             unreachable: false,
             scratch: Vec::new(),
@@ -156,6 +163,11 @@ impl<D: Device> Phy<D> {
         };
         write_ethernet_header(&mut frame, mac, self.caps.mac, ethertype);
         self.device.transmit(frame);
+        self.unflushed += 1;
+        if self.unflushed >= EARLY {
+            self.unflushed = 0;
+            self.device.flush(self.now);
+        }
     }
 }
 

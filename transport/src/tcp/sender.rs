@@ -56,6 +56,8 @@ pub(super) struct Sender {
     told: u16,
     mode: Mode,
     congestion: Congestion,
+    /// The end of what was sent when as much as possible was on the way.
+    filled_up_to: Option<u32>,
     /// How many segments have arrived behind the missing one.
     duplicates: u32,
     /// In microseconds (RFC 6298), if there is one.
@@ -154,14 +156,13 @@ impl Sender {
                 self.congestion.on_ack(advanced);
             }
             // Whoever has not used what he was allowed has not found out whether that was too much.
-            Mode::Open if flight + self.congestion.segment() >= self.congestion.window() => {
-                self.congestion.on_ack(advanced);
-            }
+            Mode::Open if self.filled_up_to.is_some() => self.congestion.on_ack(advanced),
             Mode::Open => {}
         }
         if self.mode == Mode::Open {
             self.congestion.on_recovered();
         }
+        self.filled_up_to = self.filled_up_to.filter(|end| is_before(ack, *end));
         Verdict::Fine
     }
 
@@ -354,6 +355,10 @@ impl Sender {
         };
         if !is_before(end, sent) {
             self.sent_up_to = Some(end);
+            let congestion = &self.congestion;
+            if self.flight() + congestion.segment() > congestion.window() {
+                self.filled_up_to = Some(end);
+            }
         }
         if segment.is_empty() {
             return is_before(end, sent).then_some(sent);

@@ -71,6 +71,7 @@ impl End {
 pub(crate) struct Many {
     pub(crate) client: End,
     pub(crate) server: End,
+    pub(crate) wire: Wire,
     pub(crate) now: Instant,
 }
 
@@ -83,6 +84,7 @@ impl Many {
         let mut many = Self {
             client: End::new(&wire, client, now),
             server: End::new(&wire, server, now),
+            wire,
             now,
         };
         for first in (0..count).step_by(PER_PORT) {
