@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use many::{MESSAGE, Many};
+use msgr_transport::tcp::wire::{Wire, WireConfig};
 use rustix::time::{ClockId, clock_gettime};
 
 /// The samples of which the median counts.
@@ -36,7 +37,8 @@ fn main() {
     println!("connections  ns/packet  by the first");
     let mut first = None;
     for count in counts {
-        let mut many = Many::connected(count);
+        let wire = Wire::new(WireConfig::default());
+        let mut many = Many::connected(&wire, count);
         many.echo_on_each();
         let mut random = fastrand::Rng::with_seed(1);
         let cost = median(|| sample(&mut many, &mut random)) - clock;

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use many::Many;
+use msgr_transport::tcp::wire::{Wire, WireConfig};
 
 /// The most bytes that one end of a connection at rest may hold.
 const MOST: f64 = 2.5 * 1024.0;
@@ -56,10 +57,11 @@ fn reclaims_page_tables() -> bool {
 /// all are still there.
 fn rest(connections: usize) {
     let _alone = ALONE.lock();
+    let wire = Wire::new(WireConfig::default());
     let mut many = None;
     let (_, tables_before) = resident();
     let allocated = allocation_counter::measure(|| {
-        let many = many.insert(Many::connected(connections));
+        let many = many.insert(Many::connected(&wire, connections));
         many.echo_on_each();
     });
     let (windows_in_use, tables_in_use) = resident();
@@ -76,7 +78,7 @@ fn rest(connections: usize) {
     });
     let (windows, tables) = resident();
     // Frames are the device's, however many connections there are.
-    let frames = many.wire.buffers() as f64 * FRAME;
+    let frames = wire.buffers() as f64 * FRAME;
     let allocated = allocated.bytes_current + resting.bytes_current;
     let allocated = each(allocated as f64 - frames);
     let windows = each(windows * 1024.0);

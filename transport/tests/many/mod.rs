@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use msgr_transport::tcp::wire::{Wire, WireConfig, WirePort};
+use msgr_transport::tcp::wire::{Wire, WirePort};
 use msgr_transport::tcp::{Tcp, TcpConfig};
 use msgr_transport::{ConnId, ConnectOptions, Event, ListenOptions, Transport, TxQueue};
 
@@ -71,20 +71,17 @@ impl End {
 pub(crate) struct Many {
     pub(crate) client: End,
     pub(crate) server: End,
-    pub(crate) wire: Wire,
     pub(crate) now: Instant,
 }
 
 impl Many {
-    /// Two endpoints with so many connections.
-    pub(crate) fn connected(count: usize) -> Self {
+    /// Two endpoints on a wire, with so many connections.
+    pub(crate) fn connected(wire: &Wire, count: usize) -> Self {
         let now = Instant::now();
-        let wire = Wire::new(WireConfig::default());
         let [client, server] = [1, 2].map(|last| IpAddr::from([10, 0, 0, last]));
         let mut many = Self {
-            client: End::new(&wire, client, now),
-            server: End::new(&wire, server, now),
-            wire,
+            client: End::new(wire, client, now),
+            server: End::new(wire, server, now),
             now,
         };
         for first in (0..count).step_by(PER_PORT) {
