@@ -107,11 +107,15 @@ impl Inbox {
 
     pub(crate) fn pop(&self) -> Option<Command> {
         // Looking is cheaper than a pop in vain, and most turns find nothing.
-        if self.commands.is_empty() {
+        if self.is_empty() {
             None
         } else {
             self.commands.pop()
         }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.commands.is_empty()
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -138,7 +142,7 @@ impl Inbox {
     pub(crate) fn prepare_sleep(&self) -> bool {
         self.asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        self.commands.is_empty() && !self.room.load(Ordering::Relaxed)
+        self.is_empty() && !self.room.load(Ordering::Relaxed)
     }
 
     /// Ends what [`prepare_sleep`](Self::prepare_sleep) began, and silences the doorbell.

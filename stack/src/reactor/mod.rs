@@ -80,7 +80,7 @@ impl Reactor {
         self.events = events;
         busy |= self.deliver_local(now);
         busy |= self.feed_starved(now);
-        self.expire(now);
+        busy |= self.expire(now);
         self.core.transmit(now);
         self.end_drained(now);
         busy
@@ -131,7 +131,11 @@ impl Reactor {
 
     /// Whether everything has ended after [`shut_down`](Self::shut_down).
     pub fn is_finished(&self, now: Instant) -> bool {
-        let drained = || self.core.len() == 0 && self.core.transport.next_timeout().is_none();
+        let drained = || {
+            self.inbox.is_empty()
+                && self.core.len() == 0
+                && self.core.transport.next_timeout().is_none()
+        };
         self.shut_down_by.is_some_and(|by| now >= by || drained())
     }
 
@@ -481,13 +485,19 @@ impl Reactor {
         }
     }
 
-    fn expire(&mut self, now: Instant) {
+    /// Does what was set for a time that has come. It may have given the transport work, which
+    /// that looks at in the next turn.
+    fn expire(&mut self, now: Instant) -> bool {
+        let mut any = false;
         while let Some((id, ticket)) = self.core.due_cancellation(now) {
             self.cancel(id, ticket, now);
+            any = true;
         }
         while let Some(id) = self.core.timers.expired(now) {
             self.overdue(id, now);
+            any = true;
         }
+        any
     }
 
     /// Does what is due when a connection's timer has expired.

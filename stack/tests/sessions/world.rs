@@ -344,8 +344,6 @@ impl World {
             }
             match &self.net {
                 Net::Sim(_) | Net::Wire(..) if busy => {}
-                // What a timer has begun, the endpoint has not looked at yet.
-                Net::Wire(..) if self.turn_all() => {}
                 Net::Sim(_) | Net::Wire(..) => {
                     let nodes = self.nodes.iter().flatten();
                     let due = nodes.filter_map(|node| node.reactor.borrow().next_timeout());

@@ -159,8 +159,7 @@ impl World {
         while !done() {
             let now = self.now.get();
             assert!(now < start + PATIENCE, "{what} never came to pass");
-            // Twice: what a timer has begun, an endpoint looks at in its next turn.
-            let busy = turn_all(now) || turn_all(now);
+            let busy = turn_all(now);
             let event = match &self.network {
                 Net::Sim(_) | Net::Wire(_) if busy => continue,
                 Net::Sim(network) => network.next_event_time(),
