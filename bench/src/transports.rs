@@ -15,7 +15,7 @@ use msgr_transport::tcp::{Tcp, TcpConfig};
 use msgr_transport::{OpenError, Transport};
 
 use dpdk::{DpdkArgs, OpenPort, Vhost};
-pub(crate) use probe::{Finding, Status, findings};
+pub(crate) use probe::{Fact, Finding, Status, findings};
 
 /// A transport that `--transport` can name. `ring` and `wire` stay within one process and cannot be
 /// asked for by name.

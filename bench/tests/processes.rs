@@ -488,3 +488,20 @@ fn a_host_without_dpdk_has_posix_and_is_told_what_is_missing() {
         text(&ping.stderr)
     );
 }
+
+#[test]
+#[ignore = "runs separate processes; ci/test does, on the release build"]
+fn what_cannot_be_set_up_is_named_and_the_rest_is_compared() {
+    let output = Command::new(env!("CARGO_BIN_EXE_msgr"))
+        .args(["compare", "--seconds", "1", "--case", "64 B round"])
+        // Where the ports of two processes would meet.
+        .env("TMPDIR", "/nonexistent")
+        .output()
+        .unwrap();
+    let (told, errors) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{errors}");
+    let absent =
+        ["vhost: create /nonexistent/", "dpdk: "].map(|why| format!("not compared: {why}"));
+    assert!(absent.iter().any(|why| told.contains(why)), "{told}");
+    assert!(told.contains("posix"), "{told}");
+}

@@ -36,10 +36,6 @@ type Outcome = Result<Option<Sample>, String>;
 impl Pair {
     /// Sets up both on a network, and connects them.
     pub(super) fn new(name: &'static str, cores: Cores, network: &Network) -> anyhow::Result<Self> {
-        Self::connect(name, cores, network).with_context(|| format!("{name}: set up a connection"))
-    }
-
-    fn connect(name: &'static str, cores: Cores, network: &Network) -> anyhow::Result<Self> {
         let server = Server::start(network, cores.server)?;
         let (turns, due) = channel();
         let (tell, outcomes) = channel();
@@ -56,7 +52,7 @@ impl Pair {
             move |_| dispatcher.take().expect("there is one reactor"),
         )?;
         let connection = client.connect(EntityType::Osd, server.at)?;
-        let pair = Self {
+        let mut pair = Self {
             name,
             client,
             server,
@@ -64,7 +60,11 @@ impl Pair {
             turns,
             outcomes,
         };
-        pair.outcome(GRACE)?;
+        if let Err(error) = pair.outcome(GRACE) {
+            // Its threads would be in the way of the others.
+            pair.finish();
+            return Err(error.context("set up a connection"));
+        }
         Ok(pair)
     }
 

@@ -66,6 +66,16 @@ impl Default for Args {
     }
 }
 
+/// The first is the control.
+type Contenders = Vec<Box<dyn Contender>>;
+
+/// What could not be set up.
+#[derive(Debug, serde::Serialize)]
+struct Absent {
+    name: &'static str,
+    reason: String,
+}
+
 /// Measures and prints the table.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let findings = findings();
@@ -96,7 +106,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(crate::USAGE));
     }
     let cores = Cores::choose();
-    let mut contenders = contenders(&findings, &args.transport, cores)?;
+    let (mut contenders, absent) = contenders(&findings, &args.transport, cores)?;
     let host = Host::describe(cores);
     println!("{host}");
 
@@ -119,8 +129,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     );
     for finding in &findings {
         if let Status::Missing { reason, .. } = &finding.status {
-            println!("{}", table::absence(finding, reason));
+            println!("{}", table::absence(finding.name, reason, &finding.host));
         }
+    }
+    for Absent { name, reason } in &absent {
+        println!("{}", table::absence(name, reason, &[]));
     }
     if let Some(path) = &args.json {
         let report = serde_json::json!({
@@ -129,6 +142,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             "turn_seconds": turn.as_secs_f64(),
             "results": results,
             "transports": findings,
+            "absent": absent,
         });
         let text = serde_json::to_string_pretty(&report)?;
         std::fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
@@ -141,13 +155,15 @@ fn is_part(finding: &Finding, name: &str) -> bool {
     finding.name == name || Network::names(finding.name).contains(&name)
 }
 
-/// The control, and each transport that is here and wanted.
+/// The control, and each transport that is here and wanted. What was not asked for by its name, and
+/// cannot be set up, is left out.
 fn contenders(
     findings: &[Finding],
     wanted: &[String],
     cores: Cores,
-) -> anyhow::Result<Vec<Box<dyn Contender>>> {
-    let mut contenders: Vec<Box<dyn Contender>> = vec![Box::new(Raw::new(cores)?)];
+) -> anyhow::Result<(Contenders, Vec<Absent>)> {
+    let mut contenders: Contenders = vec![Box::new(Raw::new(cores)?)];
+    let mut absent = Vec::new();
     for finding in findings {
         let asked_for = wanted.iter().find(|wanted| is_part(finding, wanted));
         match (&finding.status, asked_for) {
@@ -158,12 +174,21 @@ fn contenders(
         for name in Network::names(finding.name) {
             let is_wanted = |wanted: &String| wanted == finding.name || wanted == name;
             if wanted.is_empty() || wanted.iter().any(is_wanted) {
-                let network = Network::new(name)?;
-                contenders.push(Box::new(Pair::new(name, cores, &network)?));
+                let pair = Network::new(name).and_then(|network| Pair::new(name, cores, &network));
+                match pair {
+                    Ok(pair) => contenders.push(Box::new(pair)),
+                    Err(error) if wanted.iter().any(|wanted| wanted == name) => {
+                        return Err(error.context(*name));
+                    }
+                    Err(error) => absent.push(Absent {
+                        name,
+                        reason: format!("{error:#}"),
+                    }),
+                }
             }
         }
     }
-    Ok(contenders)
+    Ok((contenders, absent))
 }
 
 /// The figures by case, contender and round.

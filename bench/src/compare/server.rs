@@ -89,9 +89,12 @@ impl Server {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Self::Elsewhere(child) = self {
-            drop(child.stdin.take());
-            let _ = child.wait();
+        match self {
+            Self::Here(messenger) => messenger.shutdown(),
+            Self::Elsewhere(child) => {
+                drop(child.stdin.take());
+                let _ = child.wait();
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 
 use super::results::{Results, Spread};
-use crate::transports::Finding;
+use crate::transports::Fact;
 
 const WIDTH: u16 = 100;
 
@@ -46,10 +46,10 @@ pub(super) fn legend(results: &Results, rounds: usize) -> String {
     ))
 }
 
-/// Why a transport is not in the table.
-pub(super) fn absence(finding: &Finding, reason: &str) -> String {
-    let mut text = format!("not compared: {}: {reason}", finding.name);
-    let lacking = finding.host.iter().filter(|fact| fact.remedy.is_some());
+/// Why something is not in the table, and what it stands on.
+pub(super) fn absence(name: &str, reason: &str, host: &[Fact]) -> String {
+    let mut text = format!("not compared: {name}: {reason}");
+    let lacking = host.iter().filter(|fact| fact.remedy.is_some());
     let lacking: Vec<_> = lacking
         .map(|fact| format!("{} ({})", fact.needs, fact.found))
         .collect();
@@ -109,7 +109,8 @@ mod tests {
         let results = Results::new(vec!["raw TCP", "posix", "ring"], &CASES, figures.into());
         let mut text = table(&results) + "\n" + &legend(&results, 2);
         for finding in findings() {
-            text = text + "\n" + &absence(&finding, "this version of msgr does not have it");
+            let reason = "this version of msgr does not have it";
+            text = text + "\n" + &absence(finding.name, reason, &finding.host);
         }
         for line in text.lines() {
             assert!(line.chars().count() <= usize::from(WIDTH), "{line}");

@@ -115,11 +115,11 @@ pub(crate) struct Vhost {
 }
 
 impl Vhost {
-    pub(super) fn new(mtu: usize) -> io::Result<Self> {
+    pub(super) fn new(mtu: usize) -> anyhow::Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let directory = env::temp_dir().join(format!("msgr-{}-{number}", process::id()));
-        fs::create_dir(&directory)?;
+        fs::create_dir(&directory).with_context(|| format!("create {}", directory.display()))?;
         Ok(Self {
             number,
             mtu,

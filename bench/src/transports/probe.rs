@@ -158,7 +158,7 @@ fn no_descriptors(error: &msgr_transport::OpenError) -> Status {
 fn dpdk(root: &Path) -> Vec<Fact> {
     let meminfo = fs::read_to_string(root.join("proc/meminfo")).unwrap_or_default();
     vec![
-        library(root, "DPDK", "librte_ethdev.so", "dpdk-dev"),
+        library(root, "DPDK", "librte_ethdev.so", "libdpdk-dev"),
         hugepages(&meminfo),
         ports(root),
     ]
@@ -341,6 +341,8 @@ mod tests {
         for fact in dpdk(&root.0).iter().chain(&rdma(&root.0)[..3]) {
             assert!(fact.remedy.is_some(), "{fact}");
         }
+        let dpdk = dpdk(&root.0)[0].to_string();
+        assert!(dpdk.contains("Debian: libdpdk-dev"), "{dpdk}");
     }
 
     #[test]
