@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::error::Error;
 use std::io;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use msgr_transport::Park;
 use msgr_transport::dpdk::{
@@ -197,6 +197,35 @@ fn when_nobody_receives_nothing_is_lost_and_nobody_gets_more_memory() {
     assert!(received(&mut b).is_empty());
     assert!(a.may_transmit());
     assert_eq!(a.counters().transmitted, sent as u64);
+}
+
+/// How long a port may sleep that nothing wakes.
+fn nap(device: &mut DpdkDevice) -> Duration {
+    match device.park() {
+        Park::Nap(nap) => nap,
+        other => panic!("a ring cannot wake anybody: {other:?}"),
+    }
+}
+
+#[test]
+#[ignore = "needs DPDK: ci/test runs it"]
+fn naps_get_longer_until_a_frame_comes_or_goes() {
+    let [mut a, mut b] = pair(&PortConfig::default());
+    let shortest = nap(&mut a);
+    let rest = |device: &mut DpdkDevice| {
+        let naps: Vec<_> = (0..100).map(|_| nap(device)).collect();
+        assert!(naps[..20].iter().all(|nap| *nap == shortest), "{naps:?}");
+        assert!(naps.is_sorted(), "{naps:?}");
+        assert_eq!(naps[99], Duration::from_millis(1));
+    };
+    rest(&mut a);
+    rest(&mut b);
+    assert_eq!(offer(&mut a, 0..1), 1);
+    rest(&mut a);
+    assert_eq!(received(&mut b).len(), 1);
+    rest(&mut b);
+    assert!(received(&mut b).is_empty());
+    assert!(nap(&mut b) > shortest);
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub struct DpdkDevice {
     armed: bool,
     /// Whether somebody was denied a frame, and nobody has got one since.
     short: bool,
+    /// How many naps have passed since a frame last came or went.
+    naps: u32,
     cost: Cost,
     counters: DeviceCounters,
 }
@@ -39,6 +41,11 @@ const TRANSMIT_BOUND: usize = 256;
 const SPARE: usize = 32;
 /// How long to sleep where nothing wakes us: a few times what the wake-up itself takes.
 const NAP: Duration = Duration::from_micros(50);
+/// So many naps in vain, and each further one is twice as long as the last, up to
+/// [`LONGEST_NAP`]: a port at rest is to leave the processor to others.
+const SHORT_NAPS: u32 = 40;
+/// What the first frame after a long silence waits at most.
+const LONGEST_NAP: Duration = Duration::from_millis(1);
 
 impl DpdkDevice {
     pub(super) fn new(
@@ -60,6 +67,7 @@ impl DpdkDevice {
             early: Vec::new(),
             armed: false,
             short: false,
+            naps: 0,
             cost: Cost::default(),
             counters: DeviceCounters::default(),
         }
@@ -91,6 +99,13 @@ impl DpdkDevice {
         self.large.is_some() || self.pools.1.is_none()
     }
 
+    /// The next nap of a port that has nothing to transmit.
+    fn nap(&mut self) -> Duration {
+        self.naps = self.naps.saturating_add(1);
+        let doublings = self.naps.saturating_sub(SHORT_NAPS).min(16);
+        (NAP * (1 << doublings)).min(LONGEST_NAP)
+    }
+
     /// The most bytes of a frame to be transmitted.
     fn most(&self) -> usize {
         let packet = self.caps.segments_tcp4.unwrap_or(0).max(self.caps.mtu);
@@ -112,7 +127,11 @@ impl Device for DpdkDevice {
     fn receive(&mut self, _: Instant, frames: &mut Vec<DpdkFrame>) {
         let room = BURST - self.early.len();
         frames.append(&mut self.early);
-        self.counters.received += self.queue.receive(frames, room) as u64;
+        let received = self.queue.receive(frames, room) as u64;
+        self.counters.received += received;
+        if received > 0 {
+            self.naps = 0;
+        }
     }
 
     fn allocate(&mut self, len: usize) -> Option<DpdkFrame> {
@@ -147,13 +166,19 @@ impl Device for DpdkDevice {
         }
         let sent = self.queue.transmit(&mut self.transmit) as u64;
         self.counters.transmitted += sent;
-        self.cost.doorbells += u64::from(sent > 0);
+        if sent > 0 {
+            self.cost.doorbells += 1;
+            self.naps = 0;
+        }
     }
 
     fn park(&mut self) -> Park<'_> {
         // Neither room in a queue nor memory wakes anybody.
-        let (Some(wake), true, false) = (self.wake, self.transmit.is_empty(), self.short) else {
+        if self.short || !self.transmit.is_empty() {
             return Park::Nap(NAP);
+        }
+        let Some(wake) = self.wake else {
+            return Park::Nap(self.nap());
         };
         if wake == Wake::Event {
             self.queue.arm();
