@@ -170,9 +170,8 @@ impl Flow {
         self.sockets.get::<Socket<'_>>(self.handle).state()
     }
 
-    /// What the sender has become while smoltcp was at work.
-    pub(super) fn take_back(&mut self, sender: Sender) {
-        self.sender = sender;
+    /// smoltcp has been at work.
+    pub(super) fn take_note(&mut self) {
         let recv_queue = self.socket().recv_queue();
         self.sender.on_sent(recv_queue);
     }

@@ -28,8 +28,6 @@ pub(super) struct Phy<D: Device> {
     incoming: Option<Incoming<D::Frame>>,
     /// Packets to ourselves.
     pub(super) looped: VecDeque<D::Frame>,
-    /// Of the connection at hand.
-    pub(super) sender: Sender,
     /// Frames transmitted since the device was told to hand them over early.
     unflushed: usize,
     /// Whether something could not be transmitted for want of room.
@@ -51,7 +49,6 @@ impl<D: Device> Phy<D> {
             now,
             incoming: None,
             looped: VecDeque::new(),
-            sender: Sender::default(),
             unflushed: 0,
             exhausted: false,
             unreachable: false,
@@ -117,14 +114,14 @@ impl<D: Device> Phy<D> {
 
     /// Sends a frame, complete but for its Ethernet header, on its way. The device is to cut it into
     /// segments of so many bytes, if that is given.
-    fn output(&mut self, mut frame: D::Frame, cut: Option<NonZeroU16>) {
+    fn output(&mut self, mut frame: D::Frame, cut: Option<NonZeroU16>, sender: &mut Sender) {
         let packet = &mut frame[ETHERNET_HEADER_LEN..];
         let Some(destination) = segment::destination(packet) else {
             return;
         };
         let segment = Segment::peek(packet);
         if let Some(segment) = &segment
-            && let Some(number) = self.sender.on_output(segment, self.now)
+            && let Some(number) = sender.on_output(segment, self.now)
         {
             segment.renumber(number, packet);
         }
@@ -171,7 +168,24 @@ impl<D: Device> Phy<D> {
     }
 }
 
-impl<D: Device> smoltcp::phy::Device for Phy<D> {
+/// A [`Phy`] while smoltcp is at work on one connection.
+pub(super) struct Attached<'a, D: Device> {
+    pub(super) phy: &'a mut Phy<D>,
+    /// Of the connection.
+    pub(super) sender: &'a mut Sender,
+}
+
+impl<D: Device> Attached<'_, D> {
+    fn outgoing(&mut self) -> Outgoing<'_, D> {
+        Outgoing {
+            phy: self.phy,
+            sender: self.sender,
+            cut: None,
+        }
+    }
+}
+
+impl<D: Device> smoltcp::phy::Device for Attached<'_, D> {
     type RxToken<'a>
         = Incoming<D::Frame>
     where
@@ -185,25 +199,25 @@ impl<D: Device> smoltcp::phy::Device for Phy<D> {
         &mut self,
         _: smoltcp::time::Instant,
     ) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
-        let incoming = self.incoming.take()?;
-        Some((incoming, Outgoing::new(self)))
+        let incoming = self.phy.incoming.take()?;
+        Some((incoming, self.outgoing()))
     }
 
     fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<Self::TxToken<'_>> {
-        if !self.device.may_transmit() {
-            self.exhausted = true;
+        if !self.phy.device.may_transmit() {
+            self.phy.exhausted = true;
             return None;
         }
-        Some(Outgoing::new(self))
+        Some(self.outgoing())
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
         let mut caps = DeviceCapabilities::default();
         caps.medium = Medium::Ip;
-        caps.max_transmission_unit = self.caps.mtu;
+        caps.max_transmission_unit = self.phy.caps.mtu;
         // What comes in has been looked at, and what goes out gets one when it is complete.
         caps.checksum.tcp = Checksum::None;
-        caps.segmentation.tcpv4 = self.caps.segments_tcp4.and_then(NonZeroUsize::new);
+        caps.segmentation.tcpv4 = self.phy.caps.segments_tcp4.and_then(NonZeroUsize::new);
         caps
     }
 }
@@ -227,13 +241,8 @@ impl<F: Frame> RxToken for Incoming<F> {
 /// A packet that is to go out.
 pub(super) struct Outgoing<'a, D: Device> {
     phy: &'a mut Phy<D>,
+    sender: &'a mut Sender,
     cut: Option<NonZeroU16>,
-}
-
-impl<'a, D: Device> Outgoing<'a, D> {
-    fn new(phy: &'a mut Phy<D>) -> Self {
-        Self { phy, cut: None }
-    }
 }
 
 impl<D: Device> TxToken for Outgoing<'_, D> {
@@ -244,7 +253,7 @@ impl<D: Device> TxToken for Outgoing<'_, D> {
             return write(&mut self.phy.scratch);
         };
         let result = write(&mut frame[ETHERNET_HEADER_LEN..]);
-        self.phy.output(frame, self.cut);
+        self.phy.output(frame, self.cut, self.sender);
         result
     }
 

@@ -43,7 +43,7 @@ enum Mode {
     Timeout(u32),
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Sender {
     /// The first byte that is not acknowledged, and the end of all that was ever sent (SND.UNA and
     /// SND.NXT of RFC 9293, section 3.3.1).

@@ -7,6 +7,7 @@ use smoltcp::socket::tcp::State;
 
 use super::super::flow::{Flow, Phase};
 use super::super::link::{Ignored, Input};
+use super::super::phy::Attached;
 use super::super::segment::Segment;
 use super::super::sender::{Sender, Verdict};
 use super::super::steering::{Handed, Steering};
@@ -92,7 +93,8 @@ impl<D: Device> Tcp<D> {
                 nobody,
                 ..
             } = self;
-            interface.poll_ingress_single(at, phy, nobody);
+            let sender = &mut Sender::default();
+            interface.poll_ingress_single(at, &mut Attached { phy, sender }, nobody);
             return;
         };
         let unchecked = origin == Origin::Port && frame.checksums() == Checksums::Unknown;
@@ -134,8 +136,8 @@ impl<D: Device> Tcp<D> {
         } = self;
         let Some((id, flow)) = id.and_then(|id| Some((id, flows.get_mut(id)?))) else {
             phy.bring(frame, packet);
-            phy.sender = Sender::default();
-            interface.poll_ingress_single(at, phy, nobody);
+            let sender = &mut Sender::default();
+            interface.poll_ingress_single(at, &mut Attached { phy, sender }, nobody);
             return;
         };
         flow.hear(&segment);
@@ -153,9 +155,9 @@ impl<D: Device> Tcp<D> {
             );
         }
         phy.bring(frame, packet);
-        phy.sender = flow.sender;
-        interface.poll_ingress_single(at, phy, &mut flow.sockets);
-        flow.take_back(phy.sender);
+        let sender = &mut flow.sender;
+        interface.poll_ingress_single(at, &mut Attached { phy, sender }, &mut flow.sockets);
+        flow.take_note();
         if verdict == Verdict::Lost {
             self.insist(id);
         }
@@ -182,12 +184,12 @@ impl<D: Device> Tcp<D> {
         };
         let recv_queue = flow.socket().recv_queue();
         let acknowledgements = flow.sender.insist(recv_queue);
-        phy.sender = flow.sender;
         for acknowledgement in acknowledgements {
             phy.bring_acknowledgement(&flow.ends, acknowledgement);
-            interface.poll_ingress_single(at, phy, &mut flow.sockets);
+            let sender = &mut flow.sender;
+            interface.poll_ingress_single(at, &mut Attached { phy, sender }, &mut flow.sockets);
         }
-        flow.take_back(phy.sender);
+        flow.take_note();
     }
 
     /// Whether a connection that is over may give way to a new one between the same ends (RFC 9293,

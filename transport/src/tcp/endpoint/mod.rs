@@ -18,8 +18,9 @@ use super::flow::{Flow, Phase};
 use super::hash::Keyed;
 use super::link::Link;
 use super::names::Names;
-use super::phy::Phy;
+use super::phy::{Attached, Phy};
 use super::segment::Ends;
+use super::sender::Sender;
 use super::steering::{Steering, SteeringCounters};
 use super::wheel::Wheel;
 use super::windows::Windows;
@@ -93,7 +94,11 @@ impl<D: Device> Tcp<D> {
         let mut phy = Phy::new(device, link, now);
         let mut settings = Config::new(HardwareAddress::Ip);
         settings.random_seed = config.seed;
-        let mut interface = Interface::new(settings, &mut phy, clock.at(now));
+        let mut nobody = Attached {
+            phy: &mut phy,
+            sender: &mut Sender::default(),
+        };
+        let mut interface = Interface::new(settings, &mut nobody, clock.at(now));
         let mut fits = true;
         interface.update_ip_addrs(|addresses| {
             for (address, prefix_len) in phy.link.addresses() {

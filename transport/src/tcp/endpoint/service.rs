@@ -8,6 +8,7 @@ use smoltcp::socket::tcp::State;
 
 use super::super::Device;
 use super::super::flow::Phase;
+use super::super::phy::Attached;
 use super::super::sender::Verdict;
 use super::{BLOCK, FIN_TIMEOUT, LEAST_READ, LINGER, Tcp};
 use crate::{CloseReason, ConnId, Event};
@@ -144,15 +145,20 @@ impl<D: Device> Tcp<D> {
         }
         phy.exhausted = false;
         phy.unreachable = false;
-        phy.sender = flow.sender;
-        while interface.poll_egress(at, phy, &mut flow.sockets) == PollResult::SocketStateChanged {
+        loop {
+            let (sender, sockets) = (&mut flow.sender, &mut flow.sockets);
+            let result = interface.poll_egress(at, &mut Attached { phy, sender }, sockets);
+            if result != PollResult::SocketStateChanged {
+                break;
+            }
             let recv_queue = flow.socket().recv_queue();
-            if let Some(acknowledgement) = phy.sender.confine(recv_queue) {
+            if let Some(acknowledgement) = flow.sender.confine(recv_queue) {
                 phy.bring_acknowledgement(&flow.ends, acknowledgement);
-                interface.poll_ingress_single(at, phy, &mut flow.sockets);
+                let (sender, sockets) = (&mut flow.sender, &mut flow.sockets);
+                interface.poll_ingress_single(at, &mut Attached { phy, sender }, sockets);
             }
         }
-        flow.take_back(phy.sender);
+        flow.take_note();
         if phy.unreachable && flow.phase == Phase::Connecting {
             flow.hopeless = Some(CloseReason::Unreachable);
         }
