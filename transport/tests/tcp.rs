@@ -237,6 +237,29 @@ fn a_lost_end_is_sent_again_at_once() {
     }
 }
 
+/// A reader that comes and goes opens and closes the window without acknowledging anything: no reason
+/// to send anything twice.
+#[test]
+fn nothing_is_sent_twice_on_a_good_wire() {
+    let mut pair = Pair::<OnWire>::with(OnWire::faulty(WireFaults::default()));
+    let address = pair.listen();
+    let (client, server) = pair.connect(address);
+    let total = 16 << 20;
+    pair.client.give(client, Random(1).bytes(total));
+    let mut steps = 0;
+    pair.run_until("received", |pair| {
+        steps += 1;
+        pair.server.set_receive(server, steps % 40 < 20);
+        pair.server.received(server) == total
+    });
+    let sent = pair.client.transport.counters().transmitted;
+    let needed = (total / 1460) as u64;
+    assert!(
+        sent < needed + needed / 20,
+        "{sent} frames, needed {needed}"
+    );
+}
+
 /// Who acknowledges nothing is given up when `TcpConfig::timeout` is over, whatever we have tried.
 #[test]
 fn a_peer_that_is_silent_is_given_up() {

@@ -109,3 +109,55 @@ impl Congestion {
 fn part(of: u32, numerator: u64, denominator: u64) -> u32 {
     (u64::from(of) * numerator / denominator) as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEGMENT: u32 = 1000;
+
+    /// A round trip in which all that was allowed is acknowledged. By how much the window has grown.
+    fn round_trip(congestion: &mut Congestion) -> u32 {
+        let before = congestion.window();
+        for _ in 0..before / SEGMENT {
+            congestion.on_ack(SEGMENT);
+        }
+        congestion.window() - before
+    }
+
+    #[test]
+    fn it_doubles_then_creeps_then_grows_as_reno() {
+        let mut congestion = Congestion::new(SEGMENT, 1 << 20);
+        assert_eq!(congestion.window(), 10 * SEGMENT);
+        assert_eq!(round_trip(&mut congestion), 10 * SEGMENT);
+        assert_eq!(round_trip(&mut congestion), 20 * SEGMENT);
+
+        congestion.on_loss(40 * SEGMENT);
+        assert_eq!(congestion.window(), 28 * SEGMENT);
+        let mut trips = 0;
+        while congestion.window() < 40 * SEGMENT {
+            let grown = round_trip(&mut congestion);
+            assert!(grown <= SEGMENT * 9 / 17, "{grown}");
+            trips += 1;
+        }
+        assert!((22..26).contains(&trips), "{trips}");
+        round_trip(&mut congestion);
+        assert_eq!(round_trip(&mut congestion), SEGMENT);
+
+        congestion.on_timeout(congestion.window());
+        assert_eq!(congestion.window(), SEGMENT);
+        assert_eq!(round_trip(&mut congestion), SEGMENT);
+    }
+
+    #[test]
+    fn what_has_arrived_out_of_order_makes_room_for_as_much() {
+        let mut congestion = Congestion::new(SEGMENT, 1 << 20);
+        congestion.on_loss(10 * SEGMENT);
+        congestion.inflate(5);
+        assert_eq!(congestion.window(), 12 * SEGMENT);
+        congestion.deflate(3 * SEGMENT);
+        assert_eq!(congestion.window(), 10 * SEGMENT);
+        congestion.on_recovered();
+        assert_eq!(congestion.window(), 7 * SEGMENT);
+    }
+}
