@@ -4,6 +4,7 @@
  * structures below. Calls that can fail return a negative errno.
  */
 #define _GNU_SOURCE
+#define ALLOW_EXPERIMENTAL_API /* for rte_eth_dev_conf_get */
 #include <dlfcn.h>
 #include <errno.h>
 #include <link.h>
@@ -320,6 +321,23 @@ static void call_there(void (*function)(void *), void *argument)
 }
 
 /*
+ * net_virtio_user, configured with interrupts, closes the descriptors of its receive queues twice,
+ * and between that waits for its peer. Whatever another thread opens meanwhile may get such a number
+ * and be closed: a connection of net_vhost, or anything of this process. Configured without, it
+ * closes them once. That is for a stopped port, which has taken its handler back.
+ */
+static void forgo_interrupts(uint16_t port, const struct rte_eth_dev_info *dev)
+{
+    struct rte_eth_conf conf;
+
+    if (strcmp(dev->driver_name, "net_virtio_user") || rte_eth_dev_conf_get(port, &conf) ||
+        !conf.intr_conf.rxq)
+        return;
+    conf.intr_conf.rxq = 0;
+    rte_eth_dev_configure(port, dev->nb_rx_queues, dev->nb_tx_queues, &conf);
+}
+
+/*
  * net_virtio_user handles interrupts on DPDK's own thread. It can take its handler back only while
  * that does not run, does not notice if it could not, and DPDK ends the process when the handler's
  * descriptor is closed. So it stops there, where no handler can be running. What it has put off
@@ -333,6 +351,7 @@ static void close_port(uint16_t port)
         return;
     call_there(stop_port, &port);
     call_there(do_nothing, NULL);
+    forgo_interrupts(port, &dev);
     rte_eth_dev_close(port);
     rte_dev_remove(dev.device);
 }
