@@ -3,6 +3,9 @@
 //!
 //! What needs DPDK is ignored.
 
+use std::collections::HashSet;
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -294,6 +297,31 @@ fn a_device_that_is_declined_can_be_opened_later() {
         let mut device = open(&device).unwrap();
         round(&mut device, number, 300);
     }
+}
+
+#[test]
+#[ignore = "needs DPDK"]
+fn a_port_closes_only_what_is_its_own() {
+    let directory = Directory::new("own");
+    let _echo = Echo::start(&server(5, &directory.socket()));
+    let device = client(5, &directory.socket());
+    thread::scope(|scope| {
+        let ports = scope.spawn(|| {
+            for _ in 0..20 {
+                drop(wait(|| open(&device).ok()));
+            }
+        });
+        while !ports.is_finished() {
+            let mut numbers = HashSet::new();
+            let mut files = Vec::new();
+            for _ in 0..100 {
+                files.push(File::open("/dev/null").unwrap());
+                // What we have open is not given to us again.
+                assert!(numbers.insert(files[files.len() - 1].as_raw_fd()));
+            }
+            assert!(files.iter().all(|file| file.metadata().is_ok()));
+        }
+    });
 }
 
 /// An Ethernet frame with a TCP segment of 1000 bytes, for the hardware to complete.
