@@ -9,8 +9,10 @@ const INCREASE: (u64, u64) = (9, 17);
 /// The first window, in segments and in bytes (RFC 6928, section 2).
 const INITIAL_SEGMENTS: u32 = 10;
 const INITIAL_BYTES: u32 = 14_600;
+/// The longest segment that anybody takes, over IPv4 (RFC 9293, section 3.7.1).
+pub(super) const LEAST_SEGMENT: u32 = 536;
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug)]
 pub(super) struct Congestion {
     /// In bytes, as all here.
     window: u32,
@@ -24,6 +26,13 @@ pub(super) struct Congestion {
     inflated: u32,
     segment: u32,
     most: u32,
+}
+
+impl Default for Congestion {
+    /// For a peer that has not said anything yet.
+    fn default() -> Self {
+        Self::new(LEAST_SEGMENT, u16::MAX.into())
+    }
 }
 
 impl Congestion {

@@ -11,7 +11,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::congestion::Congestion;
+use super::congestion::{Congestion, LEAST_SEGMENT};
 use super::segment::{Acknowledgement, Segment, TCP_HEADER_LEN};
 
 /// So many segments behind a missing one make it a lost one (RFC 6675, section 2).
@@ -407,9 +407,10 @@ impl Sender {
         }
         let (size, shift) = segment.announces(packet);
         let ours = mtu.saturating_sub(segment.ip_header_len + TCP_HEADER_LEN);
-        // Who says nothing takes the least (RFC 9293, section 3.7.1).
-        let size = size.unwrap_or(536).max(1);
-        let size = u32::from(size).min(ours as u32);
+        let size = size
+            .map_or(LEAST_SEGMENT, u32::from)
+            .min(ours as u32)
+            .max(1);
         self.congestion = Congestion::new(size, u32::try_from(most).unwrap_or(u32::MAX));
         self.shift = shift.unwrap_or(0).min(14);
         let window = u32::from(segment.window()).min(self.congestion.window());
