@@ -45,7 +45,9 @@ pub(super) struct Flow {
     /// Why there is no way to the peer, if that is known already.
     pub(super) hopeless: Option<CloseReason>,
     pub(super) sender: Sender,
-    /// When the wheel brings it up next.
+    /// When TCP has something to do next.
+    pub(super) due: Tick,
+    /// When the wheel brings it up next, not later than that.
     pub(super) armed: Option<Tick>,
     /// Whether it is to be armed at the end of this turn.
     pub(super) unsettled: bool,
@@ -111,6 +113,7 @@ impl Flow {
             was_reset: false,
             hopeless: None,
             sender: Sender::default(),
+            due: 0,
             armed: None,
             quiet_since: None,
             unsettled: false,

@@ -369,8 +369,14 @@ impl<D: Device> Transport for Tcp<D> {
         let mut due = Vec::new();
         self.deadlines.expire(now, |id| due.push(id));
         for id in due {
-            if let Some(flow) = self.flows.get_mut(id) {
-                flow.brought_up(now);
+            let Some(flow) = self.flows.get_mut(id) else {
+                continue;
+            };
+            flow.brought_up(now);
+            if flow.due > self.deadlines.tick(now) {
+                // It was put off since, which the wheel was not told.
+                flow.armed = Some(self.deadlines.insert(flow.due, id));
+            } else {
                 self.list(id);
             }
         }

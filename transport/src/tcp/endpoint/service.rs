@@ -200,6 +200,7 @@ impl<D: Device> Tcp<D> {
             return;
         };
         let due = self.deadlines.tick(due);
+        flow.due = due;
         match flow.armed {
             Some(armed) if armed <= due => {}
             armed => {
