@@ -18,6 +18,9 @@ use super::segment::{Acknowledgement, Segment, TCP_HEADER_LEN};
 const DUPLICATES: u32 = 3;
 /// The least time that an acknowledgement is waited for before a segment is sent once more.
 const LEAST_PATIENCE: Duration = Duration::from_millis(1);
+/// The same for a lone segment, which the peer may acknowledge late on purpose (RFC 8985, section 7.2):
+/// one of our kind after 2 ms. Who takes longer gets it twice.
+const LEAST_PATIENCE_ALONE: Duration = Duration::from_millis(5);
 /// And the most, which is also how late it may be found out that a peer makes no progress.
 const MOST_PATIENCE: Duration = Duration::from_secs(5);
 /// And how long while no round trip has been timed yet (RFC 6298, section 2.1).
@@ -248,7 +251,12 @@ impl Sender {
                 let smooth = u64::from(smooth);
                 Duration::from_micros(smooth + smooth.max(4 * u64::from(variation)))
             });
-        let patience = patience.max(LEAST_PATIENCE);
+        let is_alone = self.flight() <= self.congestion.segment();
+        let patience = patience.max(if is_alone {
+            LEAST_PATIENCE_ALONE
+        } else {
+            LEAST_PATIENCE
+        });
         (patience * (1 << self.probes.min(16))).min(MOST_PATIENCE)
     }
 

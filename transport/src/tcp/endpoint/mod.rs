@@ -60,6 +60,8 @@ pub struct Tcp<D: Device> {
     flows: Slots<crate::slots::Conn, Flow>,
     by_ends: HashMap<Ends, ConnId, Keyed>,
     deadlines: Wheel,
+    /// Those that the wheel brings up, while it does.
+    due: Vec<ConnId>,
     /// Connections to be served at the next poll.
     work: VecDeque<ConnId>,
     /// Connections sent to since the last flush.
@@ -124,6 +126,7 @@ impl<D: Device> Tcp<D> {
             flows: Slots::default(),
             by_ends: HashMap::default(),
             deadlines: Wheel::default(),
+            due: Vec::new(),
             work: VecDeque::new(),
             touched: Vec::new(),
             unsettled: Vec::new(),
@@ -366,9 +369,9 @@ impl<D: Device> Transport for Tcp<D> {
         self.phy.now = now;
         let mut done = self.receive(now);
         done |= self.expire(now);
-        let mut due = Vec::new();
+        let mut due = std::mem::take(&mut self.due);
         self.deadlines.expire(now, |id| due.push(id));
-        for id in due {
+        for id in due.drain(..) {
             let Some(flow) = self.flows.get_mut(id) else {
                 continue;
             };
@@ -380,6 +383,7 @@ impl<D: Device> Transport for Tcp<D> {
                 self.list(id);
             }
         }
+        self.due = due;
         done |= !self.work.is_empty();
         for _ in 0..self.work.len() {
             if let Some(id) = self.work.pop_front() {
