@@ -233,7 +233,7 @@ fn a_lost_end_is_sent_again_at_once() {
             pair.server.received(server) == before + length
         });
         let took = pair.network.now - lost;
-        assert!(took < Duration::from_millis(30), "{length}: {took:?}");
+        assert!(took < Duration::from_millis(15), "{length}: {took:?}");
     }
 }
 

@@ -13,14 +13,14 @@ pub(super) fn sum(bytes: &[u8]) -> u64 {
             *sum += u64::from(u32::from_ne_bytes(*word));
         }
     }
-    let (words, last) = rest.as_chunks::<2>();
-    let words = words
-        .iter()
-        .map(|word| u64::from(u16::from_ne_bytes(*word)));
-    let last = last
-        .iter()
-        .map(|byte| u64::from(u16::from_ne_bytes([*byte, 0])));
-    sums.into_iter().chain(words).chain(last).sum()
+    let mut sum = sums.into_iter().sum::<u64>();
+    let (words, rest) = rest.as_chunks::<4>();
+    for word in words {
+        sum += u64::from(u32::from_ne_bytes(*word));
+    }
+    let mut last = [0; 4];
+    last[..rest.len()].copy_from_slice(rest);
+    sum + u64::from(u32::from_ne_bytes(last))
 }
 
 /// Such a sum, its carries added in (RFC 1071, section 1).

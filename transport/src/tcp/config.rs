@@ -47,18 +47,20 @@ impl TcpConfig {
     }
 }
 
-/// What time it is for TCP: our own, scaled.
+/// What time it is for TCP: our own, scaled. Set once a turn.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clock {
-    start: Option<Instant>,
+    start: Instant,
     scale: u32,
+    at: smoltcp::time::Instant,
 }
 
 impl Clock {
-    pub(super) fn new(scale: u32) -> Self {
+    pub(super) fn new(scale: u32, now: Instant) -> Self {
         Self {
-            start: None,
+            start: now,
             scale: scale.max(1),
+            at: smoltcp::time::Instant::ZERO,
         }
     }
 
@@ -66,16 +68,18 @@ impl Clock {
         (duration * self.scale).into()
     }
 
-    pub(super) fn at(&mut self, now: Instant) -> smoltcp::time::Instant {
-        let since = now.saturating_duration_since(*self.start.get_or_insert(now));
-        smoltcp::time::Instant::from_micros(since.as_micros() as i64 * i64::from(self.scale))
+    pub(super) fn set(&mut self, now: Instant) {
+        let since = now.saturating_duration_since(self.start).as_micros();
+        self.at = smoltcp::time::Instant::from_micros(since as i64 * i64::from(self.scale));
+    }
+
+    pub(super) fn at(&self) -> smoltcp::time::Instant {
+        self.at
     }
 
     /// When it is so late for TCP, rounded up.
-    pub(super) fn when(&self, at: smoltcp::time::Instant) -> Option<Instant> {
+    pub(super) fn when(&self, at: smoltcp::time::Instant) -> Instant {
         let micros = u64::try_from(at.total_micros()).unwrap_or(0);
-        let micros = micros.div_ceil(u64::from(self.scale));
-        self.start
-            .map(|start| start + Duration::from_micros(micros))
+        self.start + Duration::from_micros(micros.div_ceil(u64::from(self.scale)))
     }
 }

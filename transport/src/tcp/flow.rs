@@ -179,10 +179,10 @@ impl Flow {
         self.sender.on_sent(recv_queue);
     }
 
-    /// Moves what was flushed into the socket, as far as there is room.
-    pub(super) fn fill(&mut self, cost: &mut Cost) {
-        if self.touched {
-            return;
+    /// Moves what was flushed into the socket, as far as there is room. Whether anything was.
+    pub(super) fn fill(&mut self, cost: &mut Cost) -> bool {
+        if self.touched || self.queue.is_empty() {
+            return false;
         }
         let Self {
             sockets,
@@ -191,8 +191,8 @@ impl Flow {
             ..
         } = self;
         let socket: &mut Socket<'_> = sockets.get_mut(*handle);
+        let mut filled = 0;
         while !queue.is_empty() && socket.can_send() {
-            (self.active, self.filled) = (true, true);
             let mut taken = 0;
             for segment in queue.segments() {
                 let sent = socket.send_slice(segment).unwrap_or(0);
@@ -202,11 +202,22 @@ impl Flow {
                 }
             }
             if taken == 0 {
-                return;
+                break;
             }
-            cost.bytes_copied += taken as u64;
+            filled += taken;
             queue.advance(taken);
         }
+        if filled > 0 {
+            (self.active, self.filled) = (true, true);
+            cost.bytes_copied += filled as u64;
+        }
+        filled > 0
+    }
+
+    /// Whether bytes wait in the socket that have not been on the way yet.
+    pub(super) fn has_more_to_send(&mut self) -> bool {
+        let queued = self.socket().send_queue();
+        queued > self.sender.flight() as usize
     }
 
     /// What has arrived, out of the socket: into the placed buffer or else into `block`, which has

@@ -141,7 +141,7 @@ impl Sender {
     fn on_advance(&mut self, ack: u32, advanced: u32, flight: u32, now: Instant) -> Verdict {
         self.unacknowledged = ack;
         self.duplicates = 0;
-        self.probes = 0;
+        let was_probed = std::mem::take(&mut self.probes) > 0;
         (self.probe_at, self.waiting_since) = (None, None);
         if flight > advanced {
             self.wait(now);
@@ -157,6 +157,13 @@ impl Sender {
                     self.mode = Mode::Open;
                 }
                 self.congestion.on_ack(advanced);
+            }
+            // Only what was sent once more has got there: what was sent behind it has not.
+            Mode::Open
+                if was_probed && advanced < flight && advanced <= self.congestion.segment() =>
+            {
+                self.recover(flight - advanced);
+                return Verdict::Lost;
             }
             // Whoever has not used what he was allowed has not found out whether that was too much.
             Mode::Open if self.filled_up_to.is_some() => self.congestion.on_ack(advanced),
@@ -220,7 +227,8 @@ impl Sender {
             .max(1)
     }
 
-    fn flight(&self) -> u32 {
+    /// How many bytes are on the way.
+    pub(super) fn flight(&self) -> u32 {
         self.sent_up_to
             .map_or(0, |end| end.wrapping_sub(self.unacknowledged))
     }

@@ -5,14 +5,12 @@ use std::time::{Duration, Instant};
 
 use crate::ConnId;
 
-/// How fine deadlines are told apart.
-const TICK: Duration = Duration::from_millis(1);
 /// The number of ticks in a lap.
 const SLOTS: usize = 1024;
 /// So many entries a slot has room for without giving memory back.
 const SPARE: usize = 64;
 
-/// When an entry is due, in ticks since the wheel was made.
+/// When an entry is due, in milliseconds since the wheel was made.
 pub(super) type Tick = u64;
 
 #[derive(Debug)]
@@ -20,6 +18,8 @@ pub(super) struct Wheel {
     start: Option<Instant>,
     /// All ticks before this one are over.
     next: Tick,
+    /// When that one is over, if any is.
+    next_tick: Option<Instant>,
     slots: Vec<Vec<(Tick, ConnId)>>,
     /// A bit for each slot that is not empty.
     occupied: [u64; SLOTS / 64],
@@ -30,6 +30,7 @@ impl Default for Wheel {
         Self {
             start: None,
             next: 0,
+            next_tick: None,
             slots: vec![Vec::new(); SLOTS],
             occupied: [0; SLOTS / 64],
         }
@@ -44,7 +45,7 @@ impl Wheel {
     /// The first tick that is not before `at`.
     pub(super) fn tick(&mut self, at: Instant) -> Tick {
         let since = at.saturating_duration_since(*self.start.get_or_insert(at));
-        since.as_nanos().div_ceil(TICK.as_nanos()) as Tick
+        since.as_secs() * 1000 + u64::from(since.subsec_nanos().div_ceil(1_000_000))
     }
 
     /// Adds an entry. What is due already is due at the next turn: returns when.
@@ -74,12 +75,11 @@ impl Wheel {
 
     /// Takes out what is due at `now`.
     pub(super) fn expire(&mut self, now: Instant, mut due: impl FnMut(ConnId)) {
-        let start = *self.start.get_or_insert(now);
-        let since = now.saturating_duration_since(start);
-        let over = (since.as_nanos() / TICK.as_nanos()) as Tick;
-        if over < self.next {
+        if self.next_tick.is_some_and(|at| now < at) {
             return;
         }
+        let start = *self.start.get_or_insert(now);
+        let over = now.saturating_duration_since(start).as_millis() as Tick;
         let last = over.min(self.next + SLOTS as Tick - 1);
         for tick in self.next..=last {
             let at = slot(tick);
@@ -100,6 +100,7 @@ impl Wheel {
             self.tidy(at);
         }
         self.next = over + 1;
+        self.next_tick = Some(start + Duration::from_millis(self.next));
     }
 
     /// When there is something to do next, at the latest. May be too early, by whole laps.
@@ -118,7 +119,7 @@ impl Wheel {
             })
         })?;
         let tick = self.next + ahead as Tick;
-        Some(start + TICK * u32::try_from(tick).unwrap_or(u32::MAX))
+        Some(start + Duration::from_millis(tick))
     }
 }
 
@@ -148,7 +149,10 @@ mod tests {
             let earliest = waiting.iter().map(|(due, _)| *due).min();
             assert_eq!(next.is_none(), earliest.is_none());
             if let (Some(next), Some(earliest)) = (next, earliest) {
-                assert!(next <= (start + TICK * earliest as u32).max(now + TICK));
+                assert!(
+                    next <= (start + Duration::from_millis(earliest))
+                        .max(now + Duration::from_millis(1))
+                );
             }
             now += Duration::from_micros(random.u64(0..30_000));
             let over = (now - start).as_millis() as Tick;

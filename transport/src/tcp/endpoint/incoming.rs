@@ -84,7 +84,7 @@ impl<D: Device> Tcp<D> {
 
     /// Takes in an IP packet.
     fn take_in(&mut self, mut frame: D::Frame, packet: Range<usize>, origin: Origin) {
-        let at = self.clock.at(self.phy.now);
+        let at = self.clock.at();
         let Some(segment) = Segment::peek(&frame[packet.clone()]) else {
             self.phy.bring(frame, packet);
             let Self {
@@ -172,7 +172,7 @@ impl<D: Device> Tcp<D> {
 
     /// Has smoltcp send the first segment that is not acknowledged once more.
     pub(super) fn insist(&mut self, id: ConnId) {
-        let at = self.clock.at(self.phy.now);
+        let at = self.clock.at();
         let Self {
             interface,
             phy,

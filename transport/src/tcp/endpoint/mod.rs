@@ -66,7 +66,8 @@ pub struct Tcp<D: Device> {
     work: VecDeque<ConnId>,
     /// Connections sent to since the last flush.
     touched: Vec<ConnId>,
-    /// Connections to be armed at the end of this turn, when their owners may have answered.
+    /// Connections that something has happened to in this turn. At its end, when their owners may have
+    /// answered, they send what there is, and are armed.
     unsettled: Vec<ConnId>,
     /// Connections that the caller has left, by the time at which they are dropped.
     lingering: BTreeSet<(Instant, ConnId)>,
@@ -92,7 +93,7 @@ impl<D: Device> Tcp<D> {
         };
         let link = Link::new(device.caps().mac, &config.addresses, &config.gateways)
             .map_err(|what| error(what.to_string()))?;
-        let mut clock = Clock::new(config.clock_scale);
+        let clock = Clock::new(config.clock_scale, now);
         let mut phy = Phy::new(device, link, now);
         let mut settings = Config::new(HardwareAddress::Ip);
         settings.random_seed = config.seed;
@@ -100,7 +101,7 @@ impl<D: Device> Tcp<D> {
             phy: &mut phy,
             sender: &mut Sender::default(),
         };
-        let mut interface = Interface::new(settings, &mut nobody, clock.at(now));
+        let mut interface = Interface::new(settings, &mut nobody, clock.at());
         let mut fits = true;
         interface.update_ip_addrs(|addresses| {
             for (address, prefix_len) in phy.link.addresses() {
@@ -344,29 +345,22 @@ impl<D: Device> Transport for Tcp<D> {
     }
 
     fn flush(&mut self) {
-        if self.touched.is_empty() {
-            return self.settle();
-        }
         let mut touched = std::mem::take(&mut self.touched);
         for id in touched.drain(..) {
             if let Some(flow) = self.flows.get_mut(id) {
                 flow.touched = false;
                 self.cost.doorbells += 1;
-                self.transmit(id);
-                if self.flows.get(id).is_some_and(|flow| flow.queue.has_room()) {
-                    self.list(id);
-                }
                 self.unsettle(id);
             }
         }
         self.touched = touched;
         self.settle();
-        self.phy.device.flush(self.phy.now);
     }
 
     fn poll(&mut self, now: Instant, events: &mut Vec<Event>) -> bool {
-        self.settle();
         self.phy.now = now;
+        self.clock.set(now);
+        self.settle();
         let mut done = self.receive(now);
         done |= self.expire(now);
         let mut due = std::mem::take(&mut self.due);

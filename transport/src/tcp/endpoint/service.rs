@@ -48,7 +48,6 @@ impl<D: Device> Tcp<D> {
                 return self.end(id, reason, events);
             }
         }
-        self.transmit(id);
         let Some(flow) = self.flows.get_mut(id) else {
             return;
         };
@@ -125,50 +124,65 @@ impl<D: Device> Tcp<D> {
         }
     }
 
-    /// Has TCP send what it can.
-    pub(super) fn transmit(&mut self, id: ConnId) {
-        let at = self.clock.at(self.phy.now);
+    /// Has TCP send what it can. Returns when it has something to do next.
+    pub(super) fn transmit(&mut self, id: ConnId) -> Option<smoltcp::time::Instant> {
         let Self {
             interface,
             phy,
             flows,
+            clock,
             cost,
             ..
         } = self;
-        let Some(flow) = flows.get_mut(id) else {
-            return;
-        };
-        flow.fill(cost);
+        let at = clock.at();
+        let flow = flows.get_mut(id)?;
+        let is_later = |due: Option<smoltcp::time::Instant>| due.is_none_or(|due| due > at);
+        let mut has_news = flow.fill(cost);
         if flow.phase == Phase::Draining && flow.queue.is_empty() {
             flow.socket().close();
             flow.phase = Phase::Shut;
+            has_news = true;
         }
+        if !has_news {
+            let due = interface.poll_at(at, &flow.sockets);
+            if is_later(due) {
+                return due;
+            }
+        }
+        let before = flow.state();
         phy.exhausted = false;
         phy.unreachable = false;
-        loop {
+        let due = loop {
             let (sender, sockets) = (&mut flow.sender, &mut flow.sockets);
             let result = interface.poll_egress(at, &mut Attached { phy, sender }, sockets);
-            if result != PollResult::SocketStateChanged {
-                break;
-            }
+            let has_sent = result == PollResult::SocketStateChanged;
             let recv_queue = flow.socket().recv_queue();
             if let Some(acknowledgement) = flow.sender.confine(recv_queue) {
                 phy.bring_acknowledgement(&flow.ends, acknowledgement);
                 let (sender, sockets) = (&mut flow.sender, &mut flow.sockets);
                 interface.poll_ingress_single(at, &mut Attached { phy, sender }, sockets);
             }
-        }
+            if has_sent && flow.has_more_to_send() {
+                continue;
+            }
+            let due = interface.poll_at(at, &flow.sockets);
+            if !has_sent || is_later(due) {
+                break due;
+            }
+        };
         flow.take_note();
         if phy.unreachable && flow.phase == Phase::Connecting {
             flow.hopeless = Some(CloseReason::Unreachable);
         }
-        if phy.exhausted || flow.hopeless.is_some() {
+        let is_over = flow.state() == State::Closed && before != State::Closed;
+        if phy.exhausted || flow.hopeless.is_some() || is_over || flow.queue.has_room() {
             self.list(id);
         }
+        due
     }
 
-    /// Has a connection be armed at the end of this turn. If its owner answers what has come, no
-    /// acknowledgement needs to be waited for.
+    /// Has a connection be served by the end of this turn. If its owner answers what has come, no
+    /// acknowledgement needs to be sent by itself.
     pub(super) fn unsettle(&mut self, id: ConnId) {
         if let Some(flow) = self.flows.get_mut(id)
             && !flow.unsettled
@@ -178,24 +192,24 @@ impl<D: Device> Tcp<D> {
         }
     }
 
-    /// Arms the connections of this turn.
+    /// Ends the turn of those that something has happened to.
     pub(super) fn settle(&mut self) {
         let mut unsettled = std::mem::take(&mut self.unsettled);
         for id in unsettled.drain(..) {
-            self.arm(id);
+            self.settle_one(id);
         }
         self.unsettled = unsettled;
+        self.phy.device.flush(self.phy.now);
     }
 
-    /// Has the wheel bring a connection up when TCP has something to do.
-    fn arm(&mut self, id: ConnId) {
-        let at = self.clock.at(self.phy.now);
+    /// Has TCP send what is due, and the wheel bring the connection up when there is more to do.
+    fn settle_one(&mut self, id: ConnId) {
+        let due = self.transmit(id);
         let Some(flow) = self.flows.get_mut(id) else {
             return;
         };
         flow.unsettled = false;
-        let due = self.interface.poll_at(at, &flow.sockets);
-        let due = due.and_then(|due| self.clock.when(due));
+        let due = due.map(|due| self.clock.when(due));
         let Some(due) = due.into_iter().chain(flow.sender.probe_at()).min() else {
             return;
         };

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::Mac;
+use crate::tcp::hash::Keyed;
 
 /// The most neighbours that are remembered.
 pub(super) const CAPACITY: usize = 4096;
@@ -87,7 +88,7 @@ impl<P> Neighbour<P> {
 }
 
 pub(super) struct Neighbours<P> {
-    by_address: HashMap<IpAddr, Neighbour<P>>,
+    by_address: HashMap<IpAddr, Neighbour<P>, Keyed>,
     /// The `due` of each.
     deadlines: BTreeSet<(Instant, IpAddr)>,
     /// Packets that wait, for all neighbours.
@@ -99,7 +100,7 @@ pub(super) struct Neighbours<P> {
 impl<P> Default for Neighbours<P> {
     fn default() -> Self {
         Self {
-            by_address: HashMap::new(),
+            by_address: HashMap::default(),
             deadlines: BTreeSet::new(),
             waiting: 0,
             resolved: VecDeque::new(),
