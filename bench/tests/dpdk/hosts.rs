@@ -2,7 +2,7 @@
 //! is at one end of it and ours at the other.
 //!
 //! A namespace is nowhere but in processes, and those end with the test, however it ends: so nothing
-//! of it can stay behind.
+//! of it can stay behind, no interface, and no program that the kernel runs for one.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -13,13 +13,15 @@ use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::common::text;
+use crate::common::{json, text};
 
 /// Which of DPDK's drivers is at our end.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Link {
     /// Virtual Ethernet, read and written by a packet socket.
     AfPacket { mtu: usize },
+    /// The same, by an XDP socket.
+    AfXdp { mtu: usize },
     /// The kernel's own TAP device. Its driver computes checksums and cuts segments.
     Tap,
 }
@@ -49,7 +51,7 @@ pub(crate) const V6: Ips = Ips {
 impl Link {
     pub(crate) fn mtu(self) -> usize {
         match self {
-            Self::AfPacket { mtu } => mtu,
+            Self::AfPacket { mtu } | Self::AfXdp { mtu } => mtu,
             Self::Tap => 1500,
         }
     }
@@ -63,6 +65,7 @@ impl Link {
                 let count = (1 << 21) / frame;
                 format!("net_af_packet0,iface=dpdk0,blocksz=65536,framesz={frame},framecnt={count}")
             }
+            Self::AfXdp { .. } => "net_af_xdp0,iface=dpdk0".to_owned(),
             Self::Tap => "net_tap0,iface=eth0".to_owned(),
         }
     }
@@ -181,7 +184,7 @@ impl Hosts {
                 kernel.ip("tuntap add dev eth0 mode tap multi_queue");
                 None
             }
-            Link::AfPacket { mtu } => {
+            Link::AfPacket { mtu } | Link::AfXdp { mtu } => {
                 let far = Host::new();
                 let namespace = far.holder.id();
                 kernel.ip(&format!(
@@ -208,6 +211,13 @@ impl Hosts {
 
     pub(crate) fn ours(&self) -> &Host {
         self.far.as_ref().unwrap_or(&self.kernel)
+    }
+
+    /// The number of the XDP program on our interface.
+    pub(crate) fn program(&self) -> Option<u64> {
+        let mut show = self.ours().command("ip");
+        let links = json(&run(show.args(["-json", "link", "show", "dpdk0"])).stdout);
+        links[0]["xdp"]["prog"]["id"].as_u64()
     }
 
     /// The arguments that have `msgr` use DPDK at our end.

@@ -6,16 +6,18 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod frames;
 mod hosts;
 mod monitor;
 mod raw;
 
 use std::net::IpAddr;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{Server, json};
+use frames::all_memory_is_sent;
 use hosts::{Host, Hosts, Ips, Link, V4, V6, run};
 use serde_json::Value;
 
@@ -30,12 +32,46 @@ macro_rules! tests {
     )+};
 }
 
+/// A frame, with DPDK's and the kernel's room in front, must be shorter than a page.
+const LARGEST_AT_AF_XDP: usize = 3392;
+
 tests! {
     af_packet_of_1500_bytes: against_the_kernel(Link::AfPacket { mtu: 1500 });
     af_packet_of_9000_bytes: against_the_kernel(Link::AfPacket { mtu: 9000 });
+    af_xdp_of_1500_bytes: against_the_kernel(Link::AfXdp { mtu: 1500 });
+    af_xdp_of_3392_bytes: against_the_kernel(Link::AfXdp { mtu: LARGEST_AT_AF_XDP });
     tap: against_the_kernel(Link::Tap);
+    all_memory_of_af_packet: all_memory_is_sent(Link::AfPacket { mtu: 1500 });
+    all_memory_of_af_xdp: all_memory_is_sent(Link::AfXdp { mtu: 1500 });
+    all_memory_of_tap: all_memory_is_sent(Link::Tap);
     killed_at_af_packet: a_killed_server_comes_back(Link::AfPacket { mtu: 1500 });
+    killed_at_af_xdp: a_killed_server_comes_back(Link::AfXdp { mtu: 1500 });
     killed_at_tap: a_killed_server_comes_back(Link::Tap);
+}
+
+/// The XDP program of a killed server stays with the interface, and no longer than that.
+#[test]
+#[ignore = "needs DPDK and network namespaces"]
+fn programs_end_with_their_host() {
+    let hosts = Hosts::new(Link::AfXdp { mtu: 1500 });
+    let server = Server::start_by(hosts.ours().msgr(), &address(V4.ours), &strs(&hosts.dpdk()));
+    drop(server);
+    let program = hosts.program().expect("nobody has taken it off");
+    let is_loaded = || {
+        let mut show = Command::new("bpftool");
+        show.args(["prog", "show", "id", &program.to_string()]);
+        show.output().unwrap().status.success()
+    };
+    assert!(is_loaded());
+    drop(hosts);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while is_loaded() {
+        assert!(
+            Instant::now() < deadline,
+            "program {program} is still there"
+        );
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Messages of a size, some of which are under way at a time.

@@ -234,9 +234,10 @@ pub struct Calls {
     pub interrupt_fd: unsafe extern "C" fn(u16, u16) -> c_int,
     /// Enables (not 0) or disables the interrupt of a queue.
     pub interrupt: unsafe extern "C" fn(u16, u16, u32) -> c_int,
-    /// Makes a pool: name, frames, frames in each thread's cache (at most 512), bytes in a frame.
-    /// Null on failure.
-    pub pool: unsafe extern "C" fn(*const c_char, u32, u32, u16) -> *mut c_void,
+    /// Makes a pool: name, frames, frames in each thread's cache (at most 512), bytes in a frame,
+    /// whether they lie side by side (not 0), for devices that do without physical addresses. Null
+    /// on failure.
+    pub pool: unsafe extern "C" fn(*const c_char, u32, u32, u16, u32) -> *mut c_void,
     /// Takes at most so many frames, 256 at once, from a pool.
     pub allocate: unsafe extern "C" fn(*mut c_void, *mut RawFrame, u16) -> u16,
     /// Gives an mbuf back.

@@ -387,10 +387,28 @@ static int interrupt(uint16_t port, uint16_t queue, uint32_t enable)
 
 /* ---- memory ---- */
 
-static struct rte_mempool *pool(const char *name, uint32_t count, uint32_t cache, uint16_t room)
+/*
+ * Frames that devices reach by physical addresses do not cross pages. If `dense` they do: there is
+ * nothing between them, and all are in one piece of memory.
+ */
+static struct rte_mempool *pool(const char *name, uint32_t count, uint32_t cache, uint16_t room,
+                                uint32_t dense)
 {
-    return rte_pktmbuf_pool_create(name, count, cache, 0, RTE_PKTMBUF_HEADROOM + room,
-                                   SOCKET_ID_ANY);
+    struct rte_pktmbuf_pool_private private = {RTE_PKTMBUF_HEADROOM + room, 0, 0};
+    struct rte_mempool *pool;
+
+    if (!dense)
+        return rte_pktmbuf_pool_create(name, count, cache, 0, private.mbuf_data_room_size,
+                                       SOCKET_ID_ANY);
+    pool = rte_mempool_create(name, count, sizeof(struct rte_mbuf) + private.mbuf_data_room_size,
+                              cache, sizeof private, rte_pktmbuf_pool_init, &private,
+                              rte_pktmbuf_init, NULL, SOCKET_ID_ANY,
+                              RTE_MEMPOOL_F_NO_IOVA_CONTIG);
+    if (!pool || pool->nb_mem_chunks == 1)
+        return pool;
+    rte_mempool_free(pool);
+    rte_errno = ENOMEM;
+    return NULL;
 }
 
 static void release(struct rte_mbuf *mbuf) { rte_pktmbuf_free(mbuf); }

@@ -135,6 +135,8 @@ pub(super) fn open(
     let room = match driver.as_str() {
         // Its own frames, which the kernel wants to be a power of two, must fit.
         "net_af_packet" => frame.next_power_of_two(),
+        // The kernel leaves room in front for programs (`XDP_PACKET_HEADROOM` of linux/bpf.h).
+        "net_af_xdp" => (frame + 256).next_multiple_of(64),
         _ => frame.next_multiple_of(64),
     };
     let room = room.clamp(2048, MOST_ROOM) as u16;
@@ -142,6 +144,9 @@ pub(super) fn open(
         .pool(PoolShape {
             frames: config.frames * queues,
             room,
+            // It lends the kernel as many bytes as the frames have, from the first one on. Those that
+            // lie further on, the kernel neither sends nor fills, and never gives back.
+            dense: driver == "net_af_xdp",
         })
         .map_err(failed)?;
     let large = (offloads & TX_TSO4 != 0)
@@ -149,6 +154,7 @@ pub(super) fn open(
             port.pool(PoolShape {
                 frames: SEGMENTED_FRAMES * queues,
                 room: (MOST_SEGMENTED + OVERHEAD) as u16,
+                dense: false,
             })
         })
         .transpose()

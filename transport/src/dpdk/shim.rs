@@ -250,8 +250,15 @@ impl Port {
             // Each thread may keep half as many again.
             let cache = (shape.frames / 16).min(128);
             // SAFETY: the environment runs, and we are alone in control.
-            let pool =
-                unsafe { (self.dpdk.0.pool)(name.as_ptr(), shape.frames, cache, shape.room) };
+            let pool = unsafe {
+                (self.dpdk.0.pool)(
+                    name.as_ptr(),
+                    shape.frames,
+                    cache,
+                    shape.room,
+                    shape.dense.into(),
+                )
+            };
             if pool.is_null() {
                 let (error, mut log) = failure(Errno::NOMEM);
                 log.push(format!("no memory is left for {shape}"));
@@ -455,6 +462,8 @@ fn register_thread(calls: &'static Calls) {
 pub(super) struct PoolShape {
     pub(super) frames: u32,
     pub(super) room: u16,
+    /// Whether they lie side by side, across pages.
+    pub(super) dense: bool,
 }
 
 impl fmt::Display for PoolShape {
