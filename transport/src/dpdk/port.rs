@@ -15,14 +15,14 @@ use super::shim::{Pool, PoolShape, Port, Setup, Wake};
 /// What an operator decides about a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortConfig {
-    /// The most bytes of an IP packet, 576 to 65,343.
+    /// The most bytes of an IP packet, 576 to 65,343; with `net_af_xdp` at most 3,392.
     pub mtu: usize,
     /// Receive queues, and as many transmit queues, 1 to 64. With several the port spreads what it
     /// receives by a hash of addresses and ports that is the same for both directions, if it can;
     /// else [`Steering`](crate::tcp::Steering) does.
     pub queues: u16,
-    /// Frames of memory for each queue, 2,047 to 1,048,575. A power of two less one wastes the
-    /// least.
+    /// Frames of memory for each queue, 2,047 to 1,048,575, of which `net_af_xdp` keeps 2,048. A
+    /// power of two less one wastes the least.
     pub frames: u32,
     /// Whether the port is to do checksums and segmentation where it can.
     pub offload: bool,
