@@ -16,6 +16,7 @@ mod transport;
 pub mod dpdk;
 pub mod middleware;
 pub mod posix;
+pub mod rdma;
 pub mod ring;
 pub mod sim;
 pub mod tcp;

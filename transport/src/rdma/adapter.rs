@@ -1,0 +1,226 @@
+//! [`Adapter`]: what all connections over one device share: queues, registered memory, credits.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::RdmaConfig;
+use super::arena::{Arena, Block};
+use super::cm::CmId;
+use super::completion::{Completion, CompletionQueue};
+use super::credits::Grants;
+use super::device::{Device, Domain, Libraries};
+use super::queue_pair::{QueuePair, SendBatch};
+use super::receive_queue::ReceiveQueue;
+use crate::{BufferPool, ConnId, Cost};
+
+/// Completions taken with one call.
+const BATCH: usize = 64;
+/// Work requests of a queue pair beside those with data: credits, the end, probes.
+pub(super) const CONTROL: usize = 8;
+/// Received messages up to so many bytes are copied: that costs less than keeping a whole block.
+const COPY_UP: usize = 1 << 10;
+/// What received bytes are copied into, until it is used up.
+const COPY_BLOCK: usize = 256 << 10;
+
+/// A device in use.
+pub(super) struct Adapter {
+    pub(super) device: Arc<Device>,
+    domain: Arc<Domain>,
+    pub(super) completions: CompletionQueue,
+    receives: ReceiveQueue,
+    receive_arena: Arc<Arena>,
+    pub(super) send_arena: Arc<Arena>,
+    pub(super) grants: Grants,
+    /// How many more sends there is room for in the completion queue.
+    pub(super) slots: usize,
+    all_slots: usize,
+    depth: usize,
+    /// Whose a queue pair is, by its number.
+    pub(super) owners: HashMap<u32, ConnId, BuildHasherDefault<NumberHasher>>,
+    /// What is posted next, reused.
+    pub(super) batch: SendBatch,
+    /// Completions taken, reused, and how many of them are still to be looked at.
+    pub(super) taken: Box<[Completion]>,
+    pub(super) ahead: usize,
+    /// Blocks of messages that go out inline, reused.
+    pub(super) inline: Vec<Block>,
+    copies: BytesMut,
+    /// Why nothing works here any more.
+    pub(super) failed: Option<&'static str>,
+}
+
+impl Adapter {
+    /// Opens the device that `id` is bound to, and posts all receives.
+    pub(super) fn open(libraries: Libraries, id: &CmId, config: &RdmaConfig) -> io::Result<Self> {
+        let device = Arc::new(id.open_device(libraries)?);
+        let limits = device.limits();
+        let receives = config.receive_blocks.min(limits.shared_receives as usize);
+        let depth = config.depth.min(limits.work_requests as usize - CONTROL);
+        // A send without data takes a completion, too, but no block.
+        let slots = 2 * config.send_blocks + CONTROL;
+        let entries = (receives + slots).min(limits.completions as usize);
+        let slots = entries.saturating_sub(receives);
+        if slots < CONTROL {
+            let message = format!(
+                "{} has completion queues of {entries} entries, too few for {receives} receives",
+                device.name()
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        let domain = Arc::new(Domain::new(Arc::clone(&device))?);
+        let completions = CompletionQueue::new(&device, entries as u32)?;
+        let arena = |blocks| match Arena::new(&domain, blocks, config.block_size) {
+            Ok(arena) => Ok(Arc::new(arena)),
+            Err(error) => Err(io::Error::new(
+                error.kind(),
+                format!(
+                    "{} bytes cannot be registered with {}: {error} (see ulimit -l)",
+                    blocks * config.block_size,
+                    device.name()
+                ),
+            )),
+        };
+        let receive_arena = arena(receives + config.spare_blocks)?;
+        let send_arena = arena(config.send_blocks)?;
+        let mut queue = ReceiveQueue::new(&domain, &receive_arena, receives as u32)?;
+        for _ in 0..receives {
+            let block = receive_arena.take().expect("all of them are free");
+            queue.post(block)?;
+        }
+        queue.flush()?;
+        Ok(Self {
+            completions,
+            receives: queue,
+            receive_arena,
+            send_arena,
+            grants: Grants::new(receives as u32, config.share as u32),
+            slots,
+            all_slots: slots,
+            depth,
+            owners: HashMap::default(),
+            batch: SendBatch::default(),
+            taken: vec![Completion::default(); BATCH].into(),
+            ahead: 0,
+            inline: Vec::new(),
+            copies: BytesMut::new(),
+            failed: None,
+            domain,
+            device,
+        })
+    }
+
+    /// A queue pair for a new connection.
+    pub(super) fn queue_pair(&self) -> io::Result<QueuePair> {
+        QueuePair::new(
+            &self.domain,
+            self.completions.raw(),
+            self.receives.raw(),
+            &self.send_arena,
+            (self.depth + CONTROL) as u32,
+        )
+    }
+
+    /// How many sends with data a connection may have under way.
+    pub(super) fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Whether so few sends are left that each should say when it is over.
+    pub(super) fn is_short(&self) -> bool {
+        self.slots < self.all_slots / 4
+    }
+
+    /// The block that a completion has brought back.
+    pub(super) fn take_receive(&mut self, request: u64) -> Option<Block> {
+        self.receives.take(request)
+    }
+
+    /// Posts a block whose bytes nobody needs, or again.
+    pub(super) fn post_receive(&mut self, block: Block) {
+        if let Err(error) = self.receives.post(block) {
+            self.fail(&error);
+        }
+    }
+
+    /// Makes what was posted visible to the device.
+    pub(super) fn flush_receives(&mut self) {
+        if let Err(error) = self.receives.flush() {
+            self.fail(&error);
+        }
+    }
+
+    fn fail(&mut self, error: &io::Error) {
+        tracing::error!(device = self.device.name(), %error, "receives cannot be posted");
+        self.failed.get_or_insert("receives cannot be posted");
+    }
+
+    /// Hands up the first `len` bytes of a received block, and posts another one, or the same:
+    /// what is short, or all if the application holds every spare block, is copied out of it.
+    pub(super) fn hand_up(
+        &mut self,
+        block: Block,
+        len: usize,
+        pool: &mut BufferPool,
+        cost: &mut Cost,
+    ) -> Bytes {
+        if len > COPY_UP
+            && let Some(spare) = self.receive_arena.take()
+        {
+            self.post_receive(spare);
+            return self.receive_arena.lease(block, len);
+        }
+        if self.copies.capacity() - self.copies.len() < len
+            && !self.copies.try_reclaim(COPY_BLOCK.max(len))
+        {
+            let size = COPY_BLOCK.max(len);
+            let used_up = std::mem::replace(&mut self.copies, pool.take(size));
+            if used_up.capacity() > 0 {
+                pool.give(used_up, COPY_BLOCK);
+            }
+        }
+        let bytes = self.receive_arena.bytes(&block, len);
+        cost.bytes_copied += bytes.len() as u64;
+        self.copies.extend_from_slice(bytes);
+        self.post_receive(block);
+        self.copies.split().freeze()
+    }
+
+    /// Takes more completions, unless some are waiting to be looked at. Whether there are any.
+    pub(super) fn look(&mut self) -> bool {
+        if self.ahead == 0 {
+            match self.completions.poll(&mut self.taken) {
+                Ok(count) => self.ahead = count,
+                Err(error) => {
+                    tracing::error!(device = self.device.name(), %error, "completions are lost");
+                    self.failed.get_or_insert("completions are lost");
+                }
+            }
+        }
+        self.ahead > 0
+    }
+}
+
+/// Hashes numbers that devices have chosen.
+#[derive(Debug, Default)]
+pub(super) struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u32(byte.into());
+        }
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        // Fibonacci hashing: consecutive numbers end up far apart (Knuth, volume 3, section 6.4).
+        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}

@@ -1,0 +1,224 @@
+//! [`QueuePair`]: one end of a reliable connection, and the [`SendBatch`]es it is given.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+
+use msgr_rdma_sys as sys;
+
+use super::arena::{Arena, Block};
+use super::completion;
+use super::device::{Domain, check};
+use super::receive_queue;
+
+/// Payload that goes out within the work request, if the device allows, in bytes.
+const INLINE: u32 = 220;
+
+/// A state of a queue pair that it is brought to (`ibv_modify_qp(3)`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// It may be given receives.
+    Init,
+    /// It receives.
+    ReadyToReceive,
+    /// It sends, too.
+    ReadyToSend,
+}
+
+impl State {
+    pub(super) fn raw(self) -> sys::ibv_qp_state {
+        match self {
+            Self::Init => sys::IBV_QPS_INIT,
+            Self::ReadyToReceive => sys::IBV_QPS_RTR,
+            Self::ReadyToSend => sys::IBV_QPS_RTS,
+        }
+    }
+}
+
+/// How a queue pair is brought to a state, as the connection manager says.
+pub(super) struct Transition {
+    pub(super) attributes: sys::ibv_qp_attr,
+    pub(super) mask: i32,
+}
+
+/// A reliable connected queue pair that receives from a shared queue.
+#[derive(Debug)]
+pub(super) struct QueuePair {
+    domain: Arc<Domain>,
+    qp: NonNull<sys::ibv_qp>,
+    inline: usize,
+    /// Not destroyed before us.
+    _completions: Arc<completion::RawQueue>,
+    _receives: Arc<receive_queue::RawQueue>,
+    /// What is sent lies there.
+    _arena: Arc<Arena>,
+}
+
+// SAFETY: as for the device.
+unsafe impl Send for QueuePair {}
+
+impl Drop for QueuePair {
+    fn drop(&mut self) {
+        // SAFETY: it is ours. What is still posted will not complete any more.
+        unsafe { (self.domain.device().verbs.ibv_destroy_qp)(self.qp.as_ptr()) };
+    }
+}
+
+impl QueuePair {
+    /// A queue pair that has `depth` work requests at a time, which send from `arena`.
+    pub(super) fn new(
+        domain: &Arc<Domain>,
+        completions: &Arc<completion::RawQueue>,
+        receives: &Arc<receive_queue::RawQueue>,
+        arena: &Arc<Arena>,
+        depth: u32,
+    ) -> io::Result<Self> {
+        let mut inline = INLINE;
+        let qp = loop {
+            let mut attributes = sys::ibv_qp_init_attr {
+                send_cq: completions.cq(),
+                recv_cq: completions.cq(),
+                srq: receives.srq(),
+                qp_type: sys::IBV_QPT_RC,
+                sq_sig_all: 0,
+                ..sys::ibv_qp_init_attr::default()
+            };
+            attributes.cap.max_send_wr = depth;
+            attributes.cap.max_send_sge = 1;
+            attributes.cap.max_inline_data = inline;
+            // SAFETY: the domain and both queues exist and are of one device.
+            let qp =
+                unsafe { (domain.device().verbs.ibv_create_qp)(domain.pd(), &raw mut attributes) };
+            if let Some(qp) = NonNull::new(qp) {
+                inline = inline.min(attributes.cap.max_inline_data);
+                break qp;
+            }
+            let error = io::Error::last_os_error();
+            // Devices differ in what they can take inline.
+            if inline == 0 || error.kind() != io::ErrorKind::InvalidInput {
+                return Err(error);
+            }
+            inline /= 2;
+        };
+        Ok(Self {
+            domain: Arc::clone(domain),
+            qp,
+            inline: inline as usize,
+            _completions: Arc::clone(completions),
+            _receives: Arc::clone(receives),
+            _arena: Arc::clone(arena),
+        })
+    }
+
+    /// Its number on its device.
+    pub(super) fn number(&self) -> u32 {
+        // SAFETY: it exists.
+        unsafe { (*self.qp.as_ptr()).qp_num }
+    }
+
+    /// The longest payload that goes out within a work request, in bytes.
+    pub(super) fn inline(&self) -> usize {
+        self.inline
+    }
+
+    pub(super) fn modify(&self, transition: &mut Transition) -> io::Result<()> {
+        // SAFETY: it exists, and the mask says which attributes are set.
+        check(unsafe {
+            (self.domain.device().verbs.ibv_modify_qp)(
+                self.qp.as_ptr(),
+                &raw mut transition.attributes,
+                transition.mask,
+            )
+        })
+    }
+
+    /// Ends all traffic: what is posted completes, as flushed.
+    pub(super) fn fail(&self) -> io::Result<()> {
+        let attributes = sys::ibv_qp_attr {
+            qp_state: sys::IBV_QPS_ERR,
+            ..sys::ibv_qp_attr::default()
+        };
+        self.modify(&mut Transition {
+            attributes,
+            mask: sys::IBV_QP_STATE.cast_signed(),
+        })
+    }
+
+    /// Posts all requests of a batch with one doorbell, and empties it.
+    pub(super) fn post(&mut self, batch: &mut SendBatch) -> io::Result<()> {
+        let Some(chain) = batch.link() else {
+            return Ok(());
+        };
+        let mut bad = ptr::null_mut();
+        // SAFETY: it exists; the chain was just linked. What it points to lies in the arena that
+        // we keep, and inline payload is copied by the call.
+        let result = check(unsafe { sys::post_send(self.qp.as_ptr(), chain, &mut bad) });
+        batch.requests.clear();
+        result
+    }
+}
+
+/// Work requests to be posted together. It is reused: posting allocates nothing.
+#[derive(Default)]
+pub(super) struct SendBatch {
+    requests: Vec<(sys::ibv_send_wr, sys::ibv_sge)>,
+}
+
+// SAFETY: the pointers in it are null, or set for the length of a call.
+unsafe impl Send for SendBatch {}
+
+impl SendBatch {
+    /// Adds a message: the first `len` bytes of a block, with immediate data.
+    pub(super) fn send(
+        &mut self,
+        request: u64,
+        (arena, block, len): (&Arena, Option<&Block>, usize),
+        immediate: u32,
+        (inline, signalled): (bool, bool),
+    ) {
+        let element = block.map(|block| arena.element(block, len));
+        let mut flags = 0;
+        if inline && element.is_some() {
+            flags |= sys::IBV_SEND_INLINE;
+        }
+        if signalled {
+            flags |= sys::IBV_SEND_SIGNALED;
+        }
+        let work = sys::ibv_send_wr {
+            wr_id: request,
+            num_sge: i32::from(element.is_some()),
+            opcode: sys::IBV_WR_SEND_WITH_IMM,
+            send_flags: flags,
+            __bindgen_anon_1: sys::ibv_send_wr__bindgen_ty_1 {
+                imm_data: immediate.to_be(),
+            },
+            ..sys::ibv_send_wr::default()
+        };
+        self.requests.push((work, element.unwrap_or_default()));
+    }
+
+    /// Adds a write of nothing, of which only we learn, when the peer's device has acknowledged it.
+    pub(super) fn probe(&mut self, request: u64) {
+        let work = sys::ibv_send_wr {
+            wr_id: request,
+            opcode: sys::IBV_WR_RDMA_WRITE,
+            send_flags: sys::IBV_SEND_SIGNALED,
+            ..sys::ibv_send_wr::default()
+        };
+        self.requests.push((work, sys::ibv_sge::default()));
+    }
+
+    fn link(&mut self) -> Option<*mut sys::ibv_send_wr> {
+        let mut chain = ptr::null_mut();
+        for (request, element) in self.requests.iter_mut().rev() {
+            if request.num_sge > 0 {
+                request.sg_list = element;
+            }
+            request.next = chain;
+            chain = request;
+        }
+        (!chain.is_null()).then_some(chain)
+    }
+}

@@ -1,0 +1,430 @@
+//! Setting connections up by way of the connection manager: listeners, attempts, requests.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::adapter::Adapter;
+use super::cm::{CmEvent, CmEventKind, CmId, Parameters, PrivateData};
+use super::connection::{Connection, Link, Phase};
+use super::queue_pair::State;
+use super::watch::Source;
+use super::wire::{Hello, Refusal};
+use super::{Rdma, device_failed, list, misbehaved};
+use crate::{CloseReason, ConnId, Event, ListenOptions, ListenerId, Port};
+
+/// How long the kernel may take for each step of finding the way to a peer.
+const RESOLVE: Duration = Duration::from_secs(2);
+/// Marks a listener's token: there are never 2^31 slots.
+const LISTENER: u64 = 1 << 31;
+
+// Reasons of a rejection (InfiniBand specification, volume 1, section 12.6.7.2).
+const REJECTED_TIMEOUT: i32 = 4;
+const REJECTED_BY_USER: i32 = 28;
+
+/// A listener.
+pub(super) struct Listener {
+    _id: CmId,
+    at: SocketAddr,
+}
+
+/// Whether somebody at `bound` is in the way of, or the same as, `at`.
+fn covers(bound: SocketAddr, at: SocketAddr) -> bool {
+    let any = bound.ip().is_unspecified() && bound.is_ipv4() == at.is_ipv4();
+    bound.port() == at.port() && (any || bound.ip() == at.ip())
+}
+
+impl Rdma {
+    pub(super) fn open_listener(
+        &mut self,
+        at: SocketAddr,
+        options: &ListenOptions,
+    ) -> io::Result<(ListenerId, SocketAddr)> {
+        let mut id = self.bound(at, true)?;
+        id.listen(options.backlog).map_err(|error| {
+            if options.port == Port::Join && error.kind() == io::ErrorKind::AddrInUse {
+                let message = "rdma_cm lets nobody join a port";
+                io::Error::new(io::ErrorKind::AddrInUse, message)
+            } else {
+                error
+            }
+        })?;
+        let at = id.local().unwrap_or(at);
+        let listener = self.listeners.insert_with(|listener| {
+            id.set_token(listener.to_u64() | LISTENER);
+            Listener { _id: id, at }
+        });
+        Ok((listener, at))
+    }
+
+    /// An id bound to an address; to a port that others are bound to if it is `ours`.
+    fn bound(&self, at: SocketAddr, ours: bool) -> io::Result<CmId> {
+        let mut id = CmId::new(&self.channel)?;
+        if ours {
+            id.share_port()?;
+        }
+        if at.is_ipv6() {
+            id.keep_family()?;
+        }
+        id.bind(at).map_err(|error| {
+            // No device has the address.
+            if error.raw_os_error() == Some(Errno::NODEV.raw_os_error()) {
+                let message = format!("no RDMA device has the address {}", at.ip());
+                io::Error::new(io::ErrorKind::AddrNotAvailable, message)
+            } else {
+                error
+            }
+        })?;
+        Ok(id)
+    }
+
+    pub(super) fn close_listener(&mut self, listener: ListenerId) {
+        self.listeners.remove(listener);
+        // Nobody is told of what it has begun to accept.
+        let begun = |conn: &Connection| conn.phase == Phase::Accepting(listener);
+        let begun = self.conns.iter().filter(|(_, conn)| begun(conn));
+        let begun: Vec<ConnId> = begun.map(|(id, _)| id).collect();
+        for id in begun {
+            self.end(id);
+        }
+    }
+
+    /// Starts to connect.
+    pub(super) fn start(
+        &mut self,
+        to: SocketAddr,
+        local: Option<SocketAddr>,
+    ) -> io::Result<ConnId> {
+        let mut conn = Connection::new(Phase::Resolving, to);
+        if local == Some(to) {
+            // There is nobody there but us.
+            conn.fail(CloseReason::Refused);
+            let id = self.conns.insert(conn);
+            self.list(id);
+            return Ok(id);
+        }
+        let mut id = match local {
+            Some(at) => {
+                if at.port() != 0 && self.between(at, to).is_some() {
+                    return Err(Errno::ADDRNOTAVAIL.into());
+                }
+                let listens = |listener: &Listener| covers(listener.at, at);
+                let originates = |conn: &Connection| conn.local.is_some_and(|our| covers(our, at));
+                let ours = self.listeners.iter().any(|(_, one)| listens(one))
+                    || self.conns.iter().any(|(_, one)| originates(one));
+                self.bound(at, at.port() != 0 && ours)?
+            }
+            None => CmId::new(&self.channel)?,
+        };
+        id.resolve_address(to, RESOLVE)?;
+        conn.local = local.and_then(|_| id.local());
+        let conn = self.conns.insert_with(|conn_id| {
+            id.set_token(conn_id.to_u64());
+            conn.id = Some(id);
+            conn
+        });
+        Ok(conn)
+    }
+
+    /// The connection or attempt between two addresses that is not over.
+    fn between(&self, local: SocketAddr, remote: SocketAddr) -> Option<ConnId> {
+        let same = |conn: &Connection| {
+            conn.phase != Phase::Ending && conn.local == Some(local) && conn.remote == remote
+        };
+        let found = self.conns.iter().find(|(_, conn)| same(conn));
+        found.map(|(id, _)| id)
+    }
+
+    /// Takes what the connection manager has to say.
+    pub(super) fn hear_manager(&mut self, events: &mut Vec<Event>) {
+        let channel = std::sync::Arc::clone(&self.channel);
+        while let Some(CmEvent { token, kind }) = channel.next_event() {
+            self.cost.system_calls += 1;
+            if let CmEventKind::Request(id, offer) = kind {
+                self.on_request(ListenerId::from_u64(token & !LISTENER), id, &offer);
+            } else if token & LISTENER == 0 {
+                self.on_progress(ConnId::from_u64(token), &kind, events);
+            }
+        }
+    }
+
+    fn on_progress(&mut self, id: ConnId, kind: &CmEventKind, events: &mut Vec<Event>) {
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        let outcome = match kind {
+            CmEventKind::AddressResolved => self.on_address(id),
+            CmEventKind::RouteResolved => self.on_route(id),
+            CmEventKind::Response(answer) => return self.on_response(id, answer, events),
+            CmEventKind::Established => return self.accepted(id, events),
+            CmEventKind::Rejected(reason, why) => {
+                let reason = *reason;
+                let why = Refusal::decode(why.bytes()).filter(|_| reason == REJECTED_BY_USER);
+                tracing::debug!(peer = %conn.remote, reason, ?why, "rejected");
+                match (conn.phase, why, reason) {
+                    (Phase::Requesting, Some(Refusal::Crossed), _) => {
+                        // The id is of no use any more; theirs will come.
+                        conn.phase = Phase::Crossed;
+                        return;
+                    }
+                    (_, _, REJECTED_TIMEOUT) => conn.fail(CloseReason::TimedOut),
+                    _ => conn.fail(CloseReason::Refused),
+                }
+                list(&mut self.work, id, conn);
+                return;
+            }
+            CmEventKind::Disconnected => {
+                conn.disconnected = true;
+                list(&mut self.work, id, conn);
+                return;
+            }
+            CmEventKind::DeviceRemoved => {
+                let adapter = conn.link.as_ref().map(|link| link.adapter);
+                if let Some(adapter) = adapter {
+                    let failed = &mut self.adapters[adapter].failed;
+                    failed.get_or_insert("the device was removed");
+                }
+                return self.fail(id, device_failed());
+            }
+            CmEventKind::Failed(status) => {
+                return self.fail(id, unreachable(*status));
+            }
+            CmEventKind::Request(..) | CmEventKind::Note => return,
+        };
+        if let Err(error) = outcome {
+            self.fail(id, CloseReason::from(&error));
+        }
+    }
+
+    fn on_address(&mut self, id: ConnId) -> io::Result<()> {
+        if let Some(conn) = self.conns.get_mut(id).filter(|conn| conn.is_attempt())
+            && let Some(manager) = &mut conn.id
+        {
+            conn.local = manager.local();
+            manager.resolve_route(RESOLVE)?;
+        }
+        Ok(())
+    }
+
+    fn on_route(&mut self, id: ConnId) -> io::Result<()> {
+        let Some(conn) = self.conns.get_mut(id).filter(|conn| conn.is_attempt()) else {
+            return Ok(());
+        };
+        let Some(mut manager) = conn.id.take() else {
+            return Ok(());
+        };
+        let (link, hello) = self.link(id, &manager)?;
+        let asked = manager.connect(&Parameters {
+            queue_pair: link.queue_pair.number(),
+            private: &hello.encode(),
+        });
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.link = Some(link);
+            conn.id = Some(manager);
+            conn.phase = Phase::Requesting;
+        }
+        asked
+    }
+
+    /// A queue pair on the device that `manager` is bound to, and our offer for it.
+    fn link(&mut self, id: ConnId, manager: &CmId) -> io::Result<(Link, Hello)> {
+        let index = self.adapter(manager)?;
+        let adapter = &mut self.adapters[index];
+        let queue_pair = adapter.queue_pair()?;
+        queue_pair.modify(&mut manager.transition(State::Init)?)?;
+        let exhausted = "all receives are granted to other connections";
+        let grant = adapter.grants.open();
+        let grant = grant.ok_or_else(|| io::Error::new(io::ErrorKind::OutOfMemory, exhausted))?;
+        adapter.owners.insert(queue_pair.number(), id);
+        let hello = Hello {
+            credits: grant.initial(),
+            block_size: self.config.block_size as u32,
+        };
+        Ok((Link::new(queue_pair, index, grant), hello))
+    }
+
+    /// The adapter of the device that `manager` is bound to.
+    fn adapter(&mut self, manager: &CmId) -> io::Result<usize> {
+        let name = manager.device_name(self.libraries).unwrap_or_default();
+        let same = |adapter: &Adapter| adapter.failed.is_none() && adapter.device.name() == name;
+        if let Some(index) = self.adapters.iter().position(same) {
+            return Ok(index);
+        }
+        let adapter = Adapter::open(self.libraries, manager, &self.config);
+        let adapter = adapter.inspect_err(|error| {
+            tracing::error!(device = name, %error, "the device cannot be used");
+        })?;
+        let index = self.adapters.len();
+        let completions = rustix::fd::AsFd::as_fd(&adapter.completions);
+        self.watch.add(completions, Source::Completions(index))?;
+        self.watch
+            .add(adapter.device.events(), Source::Device(index))?;
+        self.adapters.push(adapter);
+        Ok(index)
+    }
+
+    /// The peer has accepted.
+    fn on_response(&mut self, id: ConnId, answer: &PrivateData, events: &mut Vec<Event>) {
+        let conn = self.conns.get_mut(id);
+        let Some(conn) = conn.filter(|conn| conn.phase == Phase::Requesting) else {
+            return;
+        };
+        let (Some(link), Some(manager)) = (&mut conn.link, &mut conn.id) else {
+            return;
+        };
+        let hello = match Hello::decode(answer.bytes()) {
+            Ok(hello) => hello,
+            Err(error) => {
+                tracing::warn!(peer = %conn.remote, %error, "not connected");
+                return self.fail(id, misbehaved());
+            }
+        };
+        let adapter = &self.adapters[link.adapter];
+        let ready = ready_for(link, manager).and_then(|()| manager.establish());
+        link.begin(hello.credits, hello.block_size, adapter);
+        if let Err(error) = ready {
+            return self.fail(id, CloseReason::from(&error));
+        }
+        conn.phase = Phase::Open;
+        if let Some(local) = conn.local.or_else(|| manager.local()) {
+            events.push(Event::Connected { conn: id, local });
+        }
+    }
+
+    /// Somebody connects to one of our listeners.
+    fn on_request(&mut self, listener: ListenerId, manager: CmId, offer: &PrivateData) {
+        let (Some(local), Some(remote)) = (manager.local(), manager.remote()) else {
+            return;
+        };
+        let refuse = |manager: CmId, refusal: Refusal| {
+            tracing::debug!(%remote, ?refusal, "connection declined");
+            // The peer may have given up already.
+            let _ = manager.reject(&refusal.encode());
+        };
+        let hello = match Hello::decode(offer.bytes()) {
+            Ok(hello) => hello,
+            Err(error) => {
+                tracing::warn!(%remote, %error, "connection declined");
+                return refuse(manager, Refusal::Foreign);
+            }
+        };
+        let (id, phase) = match self.between(local, remote) {
+            None => {
+                let mut conn = Connection::new(Phase::Accepting(listener), remote);
+                conn.local = Some(local);
+                (self.conns.insert(conn), Phase::Accepting(listener))
+            }
+            // Both connect to each other at once: one attempt gives way, the same one for both.
+            Some(id) => {
+                let gives_way = |conn: &Connection| {
+                    conn.is_attempt() && (conn.phase == Phase::Crossed || local < remote)
+                };
+                if !self.conns.get(id).is_some_and(gives_way) {
+                    return refuse(manager, Refusal::Crossed);
+                }
+                self.forget_attempt(id);
+                (id, Phase::Requesting)
+            }
+        };
+        if let Err((manager, error)) = self.accept(id, manager, hello) {
+            tracing::warn!(%remote, %error, "connection declined");
+            refuse(manager, Refusal::Exhausted);
+            if phase == Phase::Requesting {
+                self.fail(id, CloseReason::from(&error));
+            } else {
+                self.end(id);
+            }
+            return;
+        }
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.phase = phase;
+        }
+    }
+
+    /// Drops what an attempt of ours has come to; the connection stays.
+    fn forget_attempt(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            if let Some(link) = conn.link.take() {
+                let index = link.adapter;
+                link.release(&mut self.adapters[index]);
+            }
+            conn.id = None;
+        }
+    }
+
+    fn accept(
+        &mut self,
+        id: ConnId,
+        mut manager: CmId,
+        hello: Hello,
+    ) -> Result<(), (CmId, io::Error)> {
+        let (mut link, ours) = match self.link(id, &manager) {
+            Ok(linked) => linked,
+            Err(error) => return Err((manager, error)),
+        };
+        manager.set_token(id.to_u64());
+        let adapter = &mut self.adapters[link.adapter];
+        let parameters = Parameters {
+            queue_pair: link.queue_pair.number(),
+            private: &ours.encode(),
+        };
+        let ready = ready_for(&link, &manager).and_then(|()| manager.accept(&parameters));
+        if let Err(error) = ready {
+            link.release(adapter);
+            return Err((manager, error));
+        }
+        link.begin(hello.credits, hello.block_size, adapter);
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.link = Some(link);
+            conn.id = Some(manager);
+        }
+        Ok(())
+    }
+
+    /// The peer knows that we have accepted.
+    pub(super) fn accepted(&mut self, id: ConnId, events: &mut Vec<Event>) {
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        let Some(local) = conn.local else {
+            return;
+        };
+        match conn.phase {
+            Phase::Accepting(listener) => {
+                conn.phase = Phase::Open;
+                events.push(Event::Accepted {
+                    listener,
+                    conn: id,
+                    local,
+                    remote: conn.remote,
+                });
+            }
+            // Theirs in the place of our own attempt.
+            Phase::Requesting => {
+                conn.phase = Phase::Open;
+                events.push(Event::Connected { conn: id, local });
+            }
+            _ => return,
+        }
+        list(&mut self.work, id, conn);
+    }
+}
+
+/// Brings a queue pair to where it sends and receives.
+fn ready_for(link: &Link, manager: &CmId) -> io::Result<()> {
+    for state in [State::ReadyToReceive, State::ReadyToSend] {
+        link.queue_pair.modify(&mut manager.transition(state)?)?;
+    }
+    Ok(())
+}
+
+/// Why a connection could not be made.
+fn unreachable(status: i32) -> CloseReason {
+    match Errno::from_raw_os_error(status.abs()) {
+        Errno::TIMEDOUT => CloseReason::TimedOut,
+        Errno::CONNREFUSED => CloseReason::Refused,
+        _ => CloseReason::Unreachable,
+    }
+}
