@@ -65,6 +65,8 @@ pub(super) struct Link {
     pub(super) completed: u64,
     /// How many of the last posted do not say when they are over.
     unsignalled: usize,
+    /// Whether blocks are among them.
+    unsignalled_block: bool,
 }
 
 /// One connection.
@@ -73,6 +75,8 @@ pub(super) struct Link {
 pub(super) struct Connection {
     pub(super) phase: Phase,
     pub(super) local: Option<SocketAddr>,
+    /// The port it originates from, if its id is bound to another.
+    pub(super) port: u16,
     pub(super) remote: SocketAddr,
     /// Dropped behind the queue pair.
     pub(super) link: Option<Link>,
@@ -88,6 +92,8 @@ pub(super) struct Connection {
     /// Our end is announced to the peer.
     said_last: bool,
     pub(super) receiving: bool,
+    /// Credits were owed at the last look already: nothing has taken them along since.
+    pub(super) owes_credits: bool,
     pub(super) owes_room: bool,
     pub(super) touched: bool,
     pub(super) listed: bool,
@@ -104,6 +110,7 @@ impl Connection {
         Self {
             phase,
             local: None,
+            port: 0,
             remote,
             link: None,
             id: None,
@@ -113,6 +120,7 @@ impl Connection {
             ended: false,
             said_last: false,
             receiving: true,
+            owes_credits: false,
             owes_room: false,
             touched: false,
             listed: false,
@@ -176,6 +184,7 @@ impl Link {
             posted: VecDeque::new(),
             completed: 0,
             unsignalled: 0,
+            unsignalled_block: false,
         }
     }
 
@@ -239,6 +248,20 @@ impl Link {
         bytes
     }
 
+    /// Whether the next send is to say when it is over: the last one behind blocks, which are
+    /// wanted back, one of many, and any if that is wanted.
+    fn signal(&mut self, has_block: bool, is_last: bool, wanted: bool) -> bool {
+        self.unsignalled += 1;
+        self.unsignalled_block |= has_block;
+        let signalled =
+            wanted || (is_last && self.unsignalled_block) || self.unsignalled >= SIGNAL_EVERY;
+        if signalled {
+            self.unsignalled = 0;
+            self.unsignalled_block = false;
+        }
+        signalled
+    }
+
     fn open_message(&mut self, adapter: &mut Adapter) -> Option<Message> {
         if !self.has_room(adapter) || adapter.slots == 0 {
             return None;
@@ -264,17 +287,12 @@ impl Link {
         }
         let inline = self.queue_pair.inline();
         let mut credits = self.grant.give_back(&mut adapter.grants);
-        let first = self.posted.len();
         let short = adapter.is_short();
-        for (index, message) in self.staged.drain(..).enumerate() {
+        let mut staged = std::mem::take(&mut self.staged);
+        for (index, message) in staged.drain(..).enumerate() {
             let is_inline = message.len <= inline;
-            self.unsignalled += 1;
-            // Blocks are wanted back; whatever comes inline before needs no word of its own.
-            let is_last = index + 1 == count && !is_inline;
-            let signalled = is_last || short || self.unsignalled >= SIGNAL_EVERY;
-            if signalled {
-                self.unsignalled = 0;
-            }
+            let is_last = index + 1 == count;
+            let signalled = self.signal(!is_inline, is_last, short);
             let immediate = Immediate {
                 credits: std::mem::take(&mut credits),
                 last: false,
@@ -292,7 +310,7 @@ impl Link {
                 adapter.inline.extend(block.take());
             }
         }
-        debug_assert_eq!(self.posted.len(), first + count);
+        self.staged = staged;
         cost.doorbells += 1;
         let result = self.queue_pair.post(&mut adapter.batch);
         for block in adapter.inline.drain(..) {
@@ -319,11 +337,7 @@ impl Link {
         }
         self.credits -= 1;
         adapter.slots -= 1;
-        self.unsignalled += 1;
-        let signalled = last || self.unsignalled >= SIGNAL_EVERY || adapter.is_short();
-        if signalled {
-            self.unsignalled = 0;
-        }
+        let signalled = self.signal(false, true, last || adapter.is_short());
         let request = SEND | (self.completed + self.posted.len() as u64 + 1);
         adapter.batch.send(
             request,
@@ -346,7 +360,7 @@ impl Link {
             return false;
         }
         adapter.slots -= 1;
-        self.unsignalled = 0;
+        self.signal(false, true, true);
         let request = SEND | (self.completed + self.posted.len() as u64 + 1);
         adapter.batch.probe(request);
         self.posted.push_back(None);

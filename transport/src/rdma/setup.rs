@@ -111,15 +111,19 @@ impl Rdma {
                     return Err(Errno::ADDRNOTAVAIL.into());
                 }
                 let listens = |listener: &Listener| covers(listener.at, at);
-                let originates = |conn: &Connection| conn.local.is_some_and(|our| covers(our, at));
-                let ours = self.listeners.iter().any(|(_, one)| listens(one))
-                    || self.conns.iter().any(|(_, one)| originates(one));
-                self.bound(at, at.port() != 0 && ours)?
+                if self.listeners.iter().any(|(_, one)| listens(one)) {
+                    conn.port = at.port();
+                    conn.local = Some(at);
+                    self.bound(SocketAddr::new(at.ip(), 0), false)?
+                } else {
+                    let id = self.bound(at, at.port() != 0)?;
+                    conn.local = id.local();
+                    id
+                }
             }
             None => CmId::new(&self.channel)?,
         };
         id.resolve_address(to, RESOLVE)?;
-        conn.local = local.and_then(|_| id.local());
         let conn = self.conns.insert_with(|conn_id| {
             id.set_token(conn_id.to_u64());
             conn.id = Some(id);
@@ -202,7 +206,9 @@ impl Rdma {
         if let Some(conn) = self.conns.get_mut(id).filter(|conn| conn.is_attempt())
             && let Some(manager) = &mut conn.id
         {
-            conn.local = manager.local();
+            if conn.port == 0 {
+                conn.local = manager.local();
+            }
             manager.resolve_route(RESOLVE)?;
         }
         Ok(())
@@ -215,10 +221,11 @@ impl Rdma {
         let Some(mut manager) = conn.id.take() else {
             return Ok(());
         };
+        let port = conn.port;
         let (link, hello) = self.link(id, &manager)?;
         let asked = manager.connect(&Parameters {
             queue_pair: link.queue_pair.number(),
-            private: &hello.encode(),
+            private: &Hello { port, ..hello }.encode(),
         });
         if let Some(conn) = self.conns.get_mut(id) {
             conn.link = Some(link);
@@ -241,6 +248,7 @@ impl Rdma {
         let hello = Hello {
             credits: grant.initial(),
             block_size: self.config.block_size as u32,
+            port: 0,
         };
         Ok((Link::new(queue_pair, index, grant), hello))
     }
@@ -295,13 +303,8 @@ impl Rdma {
 
     /// Somebody connects to one of our listeners.
     fn on_request(&mut self, listener: ListenerId, manager: CmId, offer: &PrivateData) {
-        let (Some(local), Some(remote)) = (manager.local(), manager.remote()) else {
+        let (Some(local), Some(mut remote)) = (manager.local(), manager.remote()) else {
             return;
-        };
-        let refuse = |manager: CmId, refusal: Refusal| {
-            tracing::debug!(%remote, ?refusal, "connection declined");
-            // The peer may have given up already.
-            let _ = manager.reject(&refusal.encode());
         };
         let hello = match Hello::decode(offer.bytes()) {
             Ok(hello) => hello,
@@ -310,6 +313,9 @@ impl Rdma {
                 return refuse(manager, Refusal::Foreign);
             }
         };
+        if hello.port != 0 {
+            remote.set_port(hello.port);
+        }
         let (id, phase) = match self.between(local, remote) {
             None => {
                 let mut conn = Connection::new(Phase::Accepting(listener), remote);
@@ -412,12 +418,19 @@ impl Rdma {
     }
 }
 
-/// Brings a queue pair to where it sends and receives.
+/// Brings a queue pair to where it sends and receives. What the peer may do is known only now, so
+/// that even the first state is to be set again.
 fn ready_for(link: &Link, manager: &CmId) -> io::Result<()> {
-    for state in [State::ReadyToReceive, State::ReadyToSend] {
+    for state in [State::Init, State::ReadyToReceive, State::ReadyToSend] {
         link.queue_pair.modify(&mut manager.transition(state)?)?;
     }
     Ok(())
+}
+
+fn refuse(manager: CmId, refusal: Refusal) {
+    tracing::debug!(?refusal, "connection declined");
+    // The peer may have given up already.
+    let _ = manager.reject(&refusal.encode());
 }
 
 /// Why a connection could not be made.

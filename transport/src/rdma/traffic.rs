@@ -255,12 +255,15 @@ impl Rdma {
         }
         // The receives that are granted must be there before the peer learns of them.
         adapter.flush_receives();
-        if link.grant.is_due()
-            && !conn.touched
-            && let Err(reason) = link.control(false, adapter, &mut self.cost)
-        {
-            return self.finish(id, reason, events);
+        // At the second look: until then something may be sent that takes the credits along.
+        let again = std::mem::replace(&mut conn.owes_credits, link.grant.is_due());
+        if conn.owes_credits && again {
+            conn.owes_credits = false;
+            if let Err(reason) = link.control(false, adapter, &mut self.cost) {
+                return self.finish(id, reason, events);
+            }
         }
+        let waits = conn.owes_credits;
         if conn.owes_room && link.has_room(adapter) {
             if adapter.slots > 0 && adapter.send_arena.free() > 0 {
                 conn.owes_room = false;
@@ -268,6 +271,9 @@ impl Rdma {
             } else {
                 self.starved.push_back(id);
             }
+        }
+        if waits {
+            list(&mut self.work, id, conn);
         }
     }
 

@@ -15,16 +15,20 @@ const VERSION: u8 = 1;
 /// | 1 | flags, 0 |
 /// | 2 | credits: how many sends the other end may make before it is given more |
 /// | 4 | the most bytes of one send |
+/// | 2 | the port that the connection originates from, if that is not the connection manager's |
 ///
 /// The connection manager may append zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Hello {
     pub(super) credits: u16,
     pub(super) block_size: u32,
+    /// 0 is none. The connection manager binds nothing to a port that is listened on; so what is
+    /// to originate from there is bound to another port.
+    pub(super) port: u16,
 }
 
 impl Hello {
-    pub(super) const LEN: usize = 12;
+    pub(super) const LEN: usize = 14;
 
     pub(super) fn encode(self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
@@ -32,6 +36,7 @@ impl Hello {
         bytes[4] = VERSION;
         bytes[6..8].copy_from_slice(&self.credits.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.block_size.to_le_bytes());
+        bytes[12..14].copy_from_slice(&self.port.to_le_bytes());
         bytes
     }
 
@@ -45,10 +50,13 @@ impl Hello {
         }
         let parts = rest.split_first_chunk();
         let (&credits, rest) = parts.ok_or(Foreign::NotUs)?;
-        let &block_size = rest.first_chunk().ok_or(Foreign::NotUs)?;
+        let parts = rest.split_first_chunk();
+        let (&block_size, rest) = parts.ok_or(Foreign::NotUs)?;
+        let &port = rest.first_chunk().ok_or(Foreign::NotUs)?;
         let hello = Self {
             credits: u16::from_le_bytes(credits),
             block_size: u32::from_le_bytes(block_size),
+            port: u16::from_le_bytes(port),
         };
         if u32::from(hello.credits) < super::credits::LEAST || hello.block_size == 0 {
             return Err(Foreign::Unusable);
@@ -132,12 +140,13 @@ mod tests {
     const HELLO: Hello = Hello {
         credits: 4,
         block_size: 16 << 10,
+        port: 6800,
     };
 
     #[test]
     fn an_offer_is_laid_out_as_documented() {
         let bytes = HELLO.encode();
-        assert_eq!(bytes, *b"msgr\x01\x00\x04\x00\x00\x40\x00\x00");
+        assert_eq!(bytes, *b"msgr\x01\x00\x04\x00\x00\x40\x00\x00\x90\x1a");
         let mut padded = [0; 56];
         padded[..bytes.len()].copy_from_slice(&bytes);
         assert_eq!(Hello::decode(&padded), Ok(HELLO));
