@@ -1,7 +1,7 @@
 //! RDMA queue pairs: the contract of every transport.
 //!
-//! Needs an RDMA device, rdma_rxe for instance, and its addresses: `RDMA_ADDRS` has at least two of
-//! IPv4, `RDMA_ADDRS_V6` may have two of IPv6, separated by spaces.
+//! Needs an RDMA device and two addresses of it of each family, separated by spaces in `RDMA_ADDRS`
+//! and `RDMA_ADDRS_V6`; if unset, those that `ci/rdma-guest` has.
 
 mod conformance;
 
@@ -27,8 +27,8 @@ fn config() -> RdmaConfig {
     }
 }
 
-fn addresses(variable: &str) -> Vec<IpAddr> {
-    let list = std::env::var(variable).unwrap_or_default();
+fn addresses(variable: &str, otherwise: &str) -> Vec<IpAddr> {
+    let list = std::env::var(variable).unwrap_or(otherwise.into());
     let parsed = list.split_whitespace().map(str::parse);
     parsed
         .collect::<Result<_, _>>()
@@ -48,8 +48,8 @@ impl Network for Device {
 
     fn new() -> Self {
         Self {
-            addresses: addresses("RDMA_ADDRS"),
-            addresses_v6: addresses("RDMA_ADDRS_V6"),
+            addresses: addresses("RDMA_ADDRS", "10.9.0.1 10.9.0.2"),
+            addresses_v6: addresses("RDMA_ADDRS_V6", "fd00:9::1 fd00:9::2"),
         }
     }
 

@@ -137,8 +137,7 @@ impl Arena {
 
     /// Gives a block back.
     pub(super) fn give(&self, block: Block) {
-        let Block(number) = block;
-        let full = self.free.push(number).is_err();
+        let full = self.free.push(block.give_away()).is_err();
         debug_assert!(!full, "more blocks than there are");
     }
 
