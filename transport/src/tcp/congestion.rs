@@ -95,9 +95,9 @@ impl Congestion {
         self.window = self.segment;
     }
 
-    /// So many segments have arrived behind the missing one (RFC 6582, section 3.2).
-    pub(super) fn inflate(&mut self, segments: u32) {
-        self.inflated = (self.inflated + segments * self.segment).min(self.most);
+    /// So many bytes have arrived behind the missing segment (RFC 6582, section 3.2).
+    pub(super) fn inflate(&mut self, bytes: u32) {
+        self.inflated = self.inflated.saturating_add(bytes).min(self.most);
     }
 
     /// So many bytes have been acknowledged, and the next segment is missing, too.
@@ -162,7 +162,7 @@ mod tests {
     fn what_has_arrived_out_of_order_makes_room_for_as_much() {
         let mut congestion = Congestion::new(SEGMENT, 1 << 20);
         congestion.on_loss(10 * SEGMENT);
-        congestion.inflate(5);
+        congestion.inflate(5 * SEGMENT);
         assert_eq!(congestion.window(), 12 * SEGMENT);
         congestion.deflate(3 * SEGMENT);
         assert_eq!(congestion.window(), 10 * SEGMENT);

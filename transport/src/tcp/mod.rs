@@ -5,8 +5,10 @@
 //! socket sees it. Nothing here knows where a device's frames go.
 
 mod checksum;
+mod coalescer;
 mod config;
 mod congestion;
+mod cut;
 mod device;
 mod doorbell;
 mod endpoint;

@@ -2,12 +2,15 @@
 //! that it is for, and puts Ethernet headers on what goes out.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Instant;
 
 use smoltcp::phy::{Checksum, DeviceCapabilities, Medium, PacketMeta, RxToken, TxToken};
 
+use super::cut::Cut;
 use super::link::{
     ControlFrame, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Input, Link, Resolved, write_ethernet_header,
 };
@@ -34,6 +37,8 @@ pub(super) struct Phy<D: Device> {
     pub(super) exhausted: bool,
     /// Whether something had nowhere to go.
     pub(super) unreachable: bool,
+    /// What is being cut into frames.
+    cut: Cut,
     /// Where a packet is made for which there is no frame.
     scratch: Vec<u8>,
     /// What the link layer has to say, on its way out.
@@ -52,6 +57,7 @@ impl<D: Device> Phy<D> {
             unflushed: 0,
             exhausted: false,
             unreachable: false,
+            cut: Cut::default(),
             scratch: Vec::new(),
             control: Vec::new(),
         }
@@ -103,8 +109,8 @@ impl<D: Device> Phy<D> {
     }
 
     /// Has the next call to smoltcp find this packet.
-    pub(super) fn bring(&mut self, frame: D::Frame, packet: Range<usize>) {
-        self.incoming = Some(Incoming::Frame(frame, packet));
+    pub(super) fn bring(&mut self, packet: Incoming<D::Frame>) {
+        self.incoming = Some(packet);
     }
 
     /// Has the next call to smoltcp find an acknowledgement of our own making.
@@ -125,10 +131,37 @@ impl<D: Device> Phy<D> {
         {
             segment.renumber(number, packet);
         }
+        self.forward(frame, destination, segment, cut);
+    }
+
+    /// Cuts what there is to cut, as far as there is room. Whether nothing is left.
+    pub(super) fn output_cut(&mut self) -> bool {
+        while let Some((whole, len)) = self.cut.next() {
+            let Some(destination) = segment::destination(whole) else {
+                return true;
+            };
+            let Some(mut frame) = self.device.allocate(ETHERNET_HEADER_LEN + len) else {
+                return false;
+            };
+            let segment = self.cut.write_next(&mut frame[ETHERNET_HEADER_LEN..]);
+            self.forward(frame, destination, segment, None);
+        }
+        true
+    }
+
+    /// Puts on what depends on where a packet goes, and passes it on.
+    fn forward(
+        &mut self,
+        mut frame: D::Frame,
+        destination: IpAddr,
+        segment: Option<Segment>,
+        cut: Option<NonZeroU16>,
+    ) {
         if self.link.is_own(destination) {
             self.looped.push_back(frame);
             return;
         }
+        let packet = &mut frame[ETHERNET_HEADER_LEN..];
         if let Some(segment) = segment {
             if self.caps.computes_checksums {
                 segment.write_pseudo_header_sum(packet, cut.is_some());
@@ -204,7 +237,7 @@ impl<D: Device> smoltcp::phy::Device for Attached<'_, D> {
     }
 
     fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<Self::TxToken<'_>> {
-        if !self.phy.device.may_transmit() {
+        if !self.phy.output_cut() || !self.phy.device.may_transmit() {
             self.phy.exhausted = true;
             return None;
         }
@@ -217,7 +250,9 @@ impl<D: Device> smoltcp::phy::Device for Attached<'_, D> {
         caps.max_transmission_unit = self.phy.caps.mtu;
         // What comes in has been looked at, and what goes out gets one when it is complete.
         caps.checksum.tcp = Checksum::None;
-        caps.segmentation.tcpv4 = self.phy.caps.segments_tcp4.and_then(NonZeroUsize::new);
+        let segmented = self.phy.caps.segments_tcp4;
+        let segmented = segmented.unwrap_or_else(|| Cut::most(self.phy.caps.mtu));
+        caps.segmentation.tcpv4 = NonZeroUsize::new(segmented);
         caps
     }
 }
@@ -226,6 +261,8 @@ impl<D: Device> smoltcp::phy::Device for Attached<'_, D> {
 pub(super) enum Incoming<F> {
     /// That has arrived, and where in its frame it is.
     Frame(F, Range<usize>),
+    /// Several that have arrived, put together.
+    Together(Arc<Vec<u8>>),
     Made(Vec<u8>),
 }
 
@@ -233,6 +270,7 @@ impl<F: Frame> RxToken for Incoming<F> {
     fn consume<R, G: FnOnce(&[u8]) -> R>(self, read: G) -> R {
         match self {
             Self::Frame(frame, packet) => read(&frame[packet]),
+            Self::Together(packet) => read(&packet),
             Self::Made(packet) => read(&packet),
         }
     }
@@ -247,6 +285,16 @@ pub(super) struct Outgoing<'a, D: Device> {
 
 impl<D: Device> TxToken for Outgoing<'_, D> {
     fn consume<R, G: FnOnce(&mut [u8]) -> R>(self, len: usize, write: G) -> R {
+        if let Some(size) = self.cut
+            && self.phy.caps.segments_tcp4.is_none()
+        {
+            let result = write(self.phy.cut.buffer(len));
+            if let Some(whole) = self.phy.cut.begin(size.get().into()) {
+                self.sender.on_output(whole, self.phy.now);
+            }
+            self.phy.output_cut();
+            return result;
+        }
         let Some(mut frame) = self.phy.device.allocate(ETHERNET_HEADER_LEN + len) else {
             // Lost, as on a wire: an answer to a packet, for which nobody has made sure of room.
             self.phy.scratch.resize(len, 0);

@@ -15,6 +15,7 @@ pub(super) const TCP_HEADER_LEN: usize = 20;
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
+const PSH: u8 = 0x08;
 const ACK: u8 = 0x10;
 
 /// The two ends of a connection (the 4-tuple of RFC 9293, section 4), seen from here.
@@ -122,6 +123,16 @@ impl Segment {
         self.seq
     }
 
+    /// The length of the headers in front of its bytes.
+    pub(super) fn headers_len(&self) -> usize {
+        self.ip_header_len + self.tcp_header_len
+    }
+
+    /// How many bytes there are in it.
+    pub(super) fn len(&self) -> usize {
+        self.payload_len
+    }
+
     /// The sequence number behind it.
     pub(super) fn end(&self) -> u32 {
         let numbered = self.flags & (SYN | FIN) != 0;
@@ -186,6 +197,73 @@ impl Segment {
             }
         }
         announced
+    }
+
+    /// Whether there is nothing to it but bytes and an acknowledgement.
+    pub(super) fn is_plain(&self) -> bool {
+        let ip_header_len = if self.ends.local.is_ipv6() { 40 } else { 20 };
+        let has_options = self.headers_len() > ip_header_len + TCP_HEADER_LEN;
+        self.flags == ACK && !has_options && self.payload_len > 0
+    }
+
+    /// Whether another segment has the next bytes, so that the two might as well be one.
+    pub(super) fn is_continued_by(&self, next: &Self) -> bool {
+        self.ends == next.ends && self.end() == next.seq && self.is_plain() && next.is_plain()
+    }
+
+    /// Makes this one what both of them would be.
+    pub(super) fn absorb(&mut self, next: &Self) {
+        self.payload_len += next.payload_len;
+        // What is sent once more may stand in front of what was sent before it.
+        if next.ack.wrapping_sub(self.ack).cast_signed() >= 0 {
+            (self.ack, self.window) = (next.ack, next.window);
+        }
+    }
+
+    /// Makes a packet, the headers of whose first part are there, say what all of it is. The
+    /// checksum of TCP is wrong then.
+    pub(super) fn write_whole(&self, packet: &mut [u8]) {
+        let at = self.ip_header_len + 8;
+        packet[at..at + 4].copy_from_slice(&self.ack.to_be_bytes());
+        self.rewrite_window(packet, self.window);
+        self.write_length(packet);
+    }
+
+    /// Some of the bytes of this one, as a segment of its own.
+    pub(super) fn part(&self, from: usize, len: usize, is_last: bool) -> Self {
+        Self {
+            seq: self.seq.wrapping_add(from as u32),
+            payload_len: len,
+            flags: if is_last {
+                self.flags
+            } else {
+                self.flags & !FIN
+            },
+            ..*self
+        }
+    }
+
+    /// Makes a packet with the headers of the whole say that it is this part of it. The checksum of
+    /// TCP is wrong then.
+    pub(super) fn write_part(&self, packet: &mut [u8], is_last: bool) {
+        self.renumber(self.seq, packet);
+        if !is_last {
+            packet[self.ip_header_len + 13] &= !(FIN | PSH);
+        }
+        self.write_length(packet);
+    }
+
+    /// Makes the IP header say how long the packet is (RFC 791, section 3.1; RFC 8200, section 3).
+    fn write_length(&self, packet: &mut [u8]) {
+        let len = packet.len() as u16;
+        if self.ends.local.is_ipv6() {
+            packet[4..6].copy_from_slice(&(len - 40).to_be_bytes());
+            return;
+        }
+        packet[2..4].copy_from_slice(&len.to_be_bytes());
+        packet[10..12].fill(0);
+        let sum = checksum::fold(checksum::sum(&packet[..self.ip_header_len]));
+        packet[10..12].copy_from_slice(&(!sum).to_ne_bytes());
     }
 
     /// Changes the window. The checksum is wrong then.

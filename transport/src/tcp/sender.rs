@@ -61,8 +61,10 @@ pub(super) struct Sender {
     congestion: Congestion,
     /// The end of what was sent when as much as possible was on the way.
     filled_up_to: Option<u32>,
-    /// How many segments have arrived behind the missing one.
+    /// How many segments have arrived behind the missing one, by the acknowledgements, and how many
+    /// bytes, by the most that one of them said.
     duplicates: u32,
+    sacked: u32,
     /// In microseconds (RFC 6298), if there is one.
     round_trip: Option<(u32, u32)>,
     /// The end of a segment whose round trip is being timed, and when it was sent.
@@ -149,6 +151,7 @@ impl Sender {
         match self.mode {
             Mode::Recovery(end) if is_before(ack, end) => {
                 self.congestion.deflate(advanced);
+                self.sacked = self.sacked.saturating_sub(advanced);
                 return Verdict::Lost;
             }
             Mode::Recovery(_) => self.mode = Mode::Open,
@@ -162,7 +165,7 @@ impl Sender {
             Mode::Open
                 if was_probed && advanced < flight && advanced <= self.congestion.segment() =>
             {
-                self.recover(flight - advanced);
+                self.recover(flight - advanced, 0);
                 return Verdict::Lost;
             }
             // Whoever has not used what he was allowed has not found out whether that was too much.
@@ -185,13 +188,18 @@ impl Sender {
     fn on_duplicate(&mut self, sacked: u32, flight: u32) -> Verdict {
         self.duplicates += 1;
         match self.mode {
-            Mode::Recovery(_) => self.congestion.inflate(1),
+            // The peer may have taken in many segments at once.
+            Mode::Recovery(_) => {
+                let more = sacked.saturating_sub(self.sacked);
+                self.sacked = self.sacked.max(sacked);
+                self.congestion.inflate(more.max(self.congestion.segment()));
+            }
             Mode::Open => {
                 let behind = self
                     .duplicates
                     .max(sacked.div_ceil(self.congestion.segment()));
                 if behind >= DUPLICATES {
-                    self.recover(flight);
+                    self.recover(flight, sacked);
                     return Verdict::Lost;
                 }
             }
@@ -200,9 +208,11 @@ impl Sender {
         Verdict::Fine
     }
 
-    fn recover(&mut self, flight: u32) {
+    fn recover(&mut self, flight: u32, sacked: u32) {
         self.congestion.on_loss(flight);
-        self.congestion.inflate(DUPLICATES);
+        let behind = sacked.max(DUPLICATES * self.congestion.segment());
+        self.congestion.inflate(behind);
+        self.sacked = sacked;
         self.mode = Mode::Recovery(self.unacknowledged.wrapping_add(flight));
     }
 

@@ -1,13 +1,13 @@
 //! What comes in: which connection a packet is for, and who is welcome.
 
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use smoltcp::socket::tcp::State;
 
 use super::super::flow::{Flow, Phase};
 use super::super::link::{Ignored, Input};
-use super::super::phy::Attached;
+use super::super::phy::{Attached, Incoming};
 use super::super::segment::Segment;
 use super::super::sender::{Sender, Verdict};
 use super::super::steering::{Handed, Steering};
@@ -54,6 +54,7 @@ impl<D: Device> Tcp<D> {
                 }
             }
             self.burst = burst;
+            self.deliver();
             if !is_full {
                 break;
             }
@@ -76,31 +77,28 @@ impl<D: Device> Tcp<D> {
             }
             any = true;
         }
+        self.deliver();
         if let Some(steering) = &mut self.steering {
             self.cost.system_calls += steering.wake();
         }
         any
     }
 
-    /// Takes in an IP packet.
-    fn take_in(&mut self, mut frame: D::Frame, packet: Range<usize>, origin: Origin) {
-        let at = self.clock.at();
+    /// Takes in an IP packet. Segments that others may continue are delivered with the next packet at
+    /// the latest, or by [`deliver`](Self::deliver).
+    fn take_in(&mut self, frame: D::Frame, packet: Range<usize>, origin: Origin) {
         let Some(segment) = Segment::peek(&frame[packet.clone()]) else {
-            self.phy.bring(frame, packet);
-            let Self {
-                interface,
-                phy,
-                nobody,
-                ..
-            } = self;
-            let sender = &mut Sender::default();
-            interface.poll_ingress_single(at, &mut Attached { phy, sender }, nobody);
-            return;
+            self.deliver();
+            return self.deliver_to_nobody(frame, packet);
         };
         let unchecked = origin == Origin::Port && frame.checksums() == Checksums::Unknown;
         if unchecked && !segment.is_intact(&frame[packet.clone()]) {
             return;
         }
+        if self.coalescer.append(&segment, &frame[packet.clone()]) {
+            return;
+        }
+        self.deliver();
         let known = self.by_ends.get(&segment.ends).copied();
         if known.is_none()
             && let Some(steering) = &mut self.steering
@@ -120,41 +118,68 @@ impl<D: Device> Tcp<D> {
         if id.is_none() && segment.opens() && self.names.is_listened_at(segment.ends.local) {
             return;
         }
-        // Nothing answers a SYN that has not gone out yet. To smoltcp 0.14 such a SYN is a window
-        // that was overrun, and it panics.
-        let flow = id.and_then(|id| self.flows.get(id));
-        if flow.is_some_and(|flow| flow.phase == Phase::Connecting && !flow.sender.has_sent()) {
-            return;
+        let Some(id) = id else {
+            return self.deliver_to_nobody(frame, packet);
+        };
+        self.coalescer.hold(id, segment, frame, packet);
+        if !segment.is_plain() {
+            self.deliver();
         }
+    }
+
+    fn deliver_to_nobody(&mut self, frame: D::Frame, packet: Range<usize>) {
         let Self {
             interface,
             phy,
             nobody,
-            flows,
-            config,
             ..
         } = self;
-        let Some((id, flow)) = id.and_then(|id| Some((id, flows.get_mut(id)?))) else {
-            phy.bring(frame, packet);
-            let sender = &mut Sender::default();
-            interface.poll_ingress_single(at, &mut Attached { phy, sender }, nobody);
+        phy.bring(Incoming::Frame(frame, packet));
+        let sender = &mut Sender::default();
+        interface.poll_ingress_single(self.clock.at(), &mut Attached { phy, sender }, nobody);
+    }
+
+    /// Delivers the segment at hand to its connection.
+    fn deliver(&mut self) {
+        let Self {
+            coalescer,
+            interface,
+            phy,
+            flows,
+            config,
+            clock,
+            ..
+        } = self;
+        let Some((id, segment, packet)) = coalescer.held() else {
+            return;
+        };
+        // Nothing answers a SYN that has not gone out yet. To smoltcp 0.14 such a SYN is a window
+        // that was overrun, and it panics.
+        let has_begun =
+            |flow: &&mut Flow| flow.phase != Phase::Connecting || flow.sender.has_sent();
+        let Some(flow) = flows.get_mut(id).filter(has_begun) else {
+            coalescer.take();
             return;
         };
         flow.hear(&segment);
         let before = flow.state();
-        let verdict = flow
-            .sender
-            .on_segment(&segment, &mut frame[packet.clone()], phy.now);
+        let verdict = flow.sender.on_segment(&segment, packet, phy.now);
         if segment.synchronizes() && matches!(before, State::Listen | State::SynSent) {
-            flow.sender.on_syn(
-                &segment,
-                &mut frame[packet.clone()],
-                phy.caps.mtu,
-                config.window,
-                phy.now,
-            );
+            let (mtu, window) = (phy.caps.mtu, config.window);
+            flow.sender.on_syn(&segment, packet, mtu, window, phy.now);
         }
-        phy.bring(frame, packet);
+        let Some(packet) = coalescer.take() else {
+            return;
+        };
+        // Several segments are acknowledged at once (RFC 9293, section 3.8.6.3). To smoltcp they are one.
+        if let Incoming::Together(_) = packet {
+            flow.socket().set_ack_delay(Some(Duration::ZERO.into()));
+        } else {
+            flow.socket()
+                .set_ack_delay(Some(clock.scaled(config.ack_delay)));
+        }
+        phy.bring(packet);
+        let at = clock.at();
         let sender = &mut flow.sender;
         interface.poll_ingress_single(at, &mut Attached { phy, sender }, &mut flow.sockets);
         flow.take_note();

@@ -13,6 +13,7 @@ use bytes::BytesMut;
 use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::wire::{HardwareAddress, IpCidr};
 
+use super::coalescer::Coalescer;
 use super::config::{Clock, TcpConfig};
 use super::flow::{Flow, Phase};
 use super::hash::Keyed;
@@ -73,6 +74,8 @@ pub struct Tcp<D: Device> {
     lingering: BTreeSet<(Instant, ConnId)>,
     /// A burst of frames on its way in.
     burst: Vec<D::Frame>,
+    /// The segment at hand.
+    coalescer: Coalescer<D::Frame>,
     pool: BufferPool,
     block: BytesMut,
     cost: Cost,
@@ -133,6 +136,7 @@ impl<D: Device> Tcp<D> {
             unsettled: Vec::new(),
             lingering: BTreeSet::new(),
             burst: Vec::with_capacity(BURST),
+            coalescer: Coalescer::default(),
             block: pool.take(BLOCK),
             pool,
             cost: Cost::default(),

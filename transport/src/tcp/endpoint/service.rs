@@ -199,6 +199,7 @@ impl<D: Device> Tcp<D> {
             self.settle_one(id);
         }
         self.unsettled = unsettled;
+        self.phy.output_cut();
         self.phy.device.flush(self.phy.now);
     }
 
