@@ -94,8 +94,10 @@ impl<D: Device> Phy<D> {
 
     /// Asks for neighbours that packets wait for, or may soon.
     pub(super) fn keep_neighbours(&mut self) {
-        self.link.poll(self.now, &mut self.control);
-        self.output_control();
+        if self.link.next_timeout().is_some_and(|due| due <= self.now) {
+            self.link.poll(self.now, &mut self.control);
+            self.output_control();
+        }
     }
 
     fn output_control(&mut self) {

@@ -34,7 +34,11 @@ impl<D: Device> Tcp<D> {
             burst.extend(self.phy.looped.drain(..));
             let looped = burst.len();
             self.phy.device.receive(now, &mut burst);
-            any |= !burst.is_empty();
+            if burst.is_empty() {
+                self.burst = burst;
+                break;
+            }
+            any = true;
             let is_full = burst.len() - looped >= BURST;
             for (at, frame) in burst.drain(..).enumerate() {
                 if at < looped {
@@ -172,16 +176,18 @@ impl<D: Device> Tcp<D> {
             return;
         };
         // Several segments are acknowledged at once (RFC 9293, section 3.8.6.3). To smoltcp they are one.
-        if let Incoming::Together(_) = packet {
+        let is_several = matches!(packet, Incoming::Together(_));
+        if is_several {
             flow.socket().set_ack_delay(Some(Duration::ZERO.into()));
-        } else {
-            flow.socket()
-                .set_ack_delay(Some(clock.scaled(config.ack_delay)));
         }
         phy.bring(packet);
         let at = clock.at();
         let sender = &mut flow.sender;
         interface.poll_ingress_single(at, &mut Attached { phy, sender }, &mut flow.sockets);
+        if is_several {
+            let delay = clock.scaled(config.ack_delay);
+            flow.socket().set_ack_delay(Some(delay));
+        }
         flow.take_note();
         if verdict == Verdict::Lost {
             self.insist(id);
