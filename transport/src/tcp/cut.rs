@@ -75,7 +75,7 @@ impl Cut {
 #[cfg(test)]
 mod tests {
     use smoltcp::phy::ChecksumCapabilities;
-    use smoltcp::wire::{Ipv4Packet, Ipv4Repr, TcpControl, TcpPacket, TcpRepr};
+    use smoltcp::wire::{Ipv4Packet, Ipv4Repr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber};
 
     use super::*;
 
@@ -88,8 +88,8 @@ mod tests {
             src_port: 1,
             dst_port: 2,
             control: TcpControl::Fin,
-            seq_number: smoltcp::wire::TcpSeqNumber(-1000),
-            ack_number: Some(smoltcp::wire::TcpSeqNumber(77)),
+            seq_number: TcpSeqNumber(-1000),
+            ack_number: Some(TcpSeqNumber(77)),
             window_len: 1234,
             window_scale: None,
             max_seg_size: None,
@@ -122,21 +122,17 @@ mod tests {
             assert!(ip.verify_checksum());
             let tcp = TcpPacket::new_checked(ip.payload()).expect("a segment");
             let read = TcpRepr::parse(&tcp, &from.into(), &to.into(), &sums).expect("intact");
+            assert_eq!(read.seq_number, TcpSeqNumber(-1000) + seen.len());
             assert_eq!(
-                read.seq_number,
-                smoltcp::wire::TcpSeqNumber(-1000) + seen.len()
+                (read.ack_number, read.window_len),
+                (Some(TcpSeqNumber(77)), 1234)
             );
-            assert_eq!((read.ack_number, read.window_len), (tcp_ack(77), 1234));
             seen.extend_from_slice(read.payload);
             let is_last = seen.len() == payload.len();
             assert_eq!(read.control == TcpControl::Fin, is_last);
             assert_eq!(Segment::peek(&made), Some(segment));
         }
         assert_eq!(seen, payload);
-    }
-
-    fn tcp_ack(number: i32) -> Option<smoltcp::wire::TcpSeqNumber> {
-        Some(smoltcp::wire::TcpSeqNumber(number))
     }
 
     #[test]
