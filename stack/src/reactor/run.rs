@@ -31,7 +31,6 @@ impl Reactor {
                 std::hint::spin_loop();
             } else {
                 self.sleep(now);
-                busy_at = Instant::now();
             }
         }
     }

@@ -389,7 +389,7 @@ impl<D: Device> Transport for Tcp<D> {
             }
         }
         self.phy.keep_neighbours();
-        self.phy.device.flush(now);
+        self.flush_device();
         done
     }
 

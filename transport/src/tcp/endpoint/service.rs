@@ -124,8 +124,8 @@ impl<D: Device> Tcp<D> {
         }
     }
 
-    /// Has TCP send what it can. Returns when it has something to do next.
-    pub(super) fn transmit(&mut self, id: ConnId) -> Option<smoltcp::time::Instant> {
+    /// Has TCP send what it can.
+    pub(super) fn transmit(&mut self, id: ConnId) {
         let Self {
             interface,
             phy,
@@ -135,24 +135,23 @@ impl<D: Device> Tcp<D> {
             ..
         } = self;
         let at = clock.at();
-        let flow = flows.get_mut(id)?;
-        let is_later = |due: Option<smoltcp::time::Instant>| due.is_none_or(|due| due > at);
+        let Some(flow) = flows.get_mut(id) else {
+            return;
+        };
         let mut has_news = flow.fill(cost);
         if flow.phase == Phase::Draining && flow.queue.is_empty() {
             flow.socket().close();
             flow.phase = Phase::Shut;
             has_news = true;
         }
-        if !has_news {
-            let due = interface.poll_at(at, &flow.sockets);
-            if is_later(due) {
-                return due;
-            }
+        let is_due = |due: smoltcp::time::Instant| due <= at;
+        if !has_news && !interface.poll_at(at, &flow.sockets).is_some_and(is_due) {
+            return;
         }
         let before = flow.state();
         phy.exhausted = false;
         phy.unreachable = false;
-        let due = loop {
+        loop {
             let (sender, sockets) = (&mut flow.sender, &mut flow.sockets);
             let result = interface.poll_egress(at, &mut Attached { phy, sender }, sockets);
             let has_sent = result == PollResult::SocketStateChanged;
@@ -162,14 +161,10 @@ impl<D: Device> Tcp<D> {
                 let (sender, sockets) = (&mut flow.sender, &mut flow.sockets);
                 interface.poll_ingress_single(at, &mut Attached { phy, sender }, sockets);
             }
-            if has_sent && flow.has_more_to_send() {
-                continue;
+            if !has_sent || !flow.has_more_to_send() {
+                break;
             }
-            let due = interface.poll_at(at, &flow.sockets);
-            if !has_sent || is_later(due) {
-                break due;
-            }
-        };
+        }
         flow.take_note();
         if phy.unreachable && flow.phase == Phase::Connecting {
             flow.hopeless = Some(CloseReason::Unreachable);
@@ -178,7 +173,6 @@ impl<D: Device> Tcp<D> {
         if phy.exhausted || flow.hopeless.is_some() || is_over || flow.queue.has_room() {
             self.list(id);
         }
-        due
     }
 
     /// Has a connection be served by the end of this turn. If its owner answers what has come, no
@@ -192,24 +186,43 @@ impl<D: Device> Tcp<D> {
         }
     }
 
-    /// Ends the turn of those that something has happened to.
+    /// Ends the turn of those that something has happened to. What they send leaves before anything
+    /// else is looked after.
     pub(super) fn settle(&mut self) {
         let mut unsettled = std::mem::take(&mut self.unsettled);
+        for &id in &unsettled {
+            self.transmit(id);
+        }
+        self.flush_device();
         for id in unsettled.drain(..) {
-            self.settle_one(id);
+            self.arm(id);
         }
         self.unsettled = unsettled;
+    }
+
+    pub(super) fn flush_device(&mut self) {
         self.phy.output_cut();
         self.phy.device.flush(self.phy.now);
     }
 
-    /// Has TCP send what is due, and the wheel bring the connection up when there is more to do.
-    fn settle_one(&mut self, id: ConnId) {
-        let due = self.transmit(id);
-        let Some(flow) = self.flows.get_mut(id) else {
+    /// Has the wheel bring a connection up when TCP has something to do.
+    fn arm(&mut self, id: ConnId) {
+        let at = self.clock.at();
+        let Some(mut flow) = self.flows.get_mut(id) else {
             return;
         };
         flow.unsettled = false;
+        let mut due = self.interface.poll_at(at, &flow.sockets);
+        // One segment may have another come after it, of another kind.
+        if due.is_some_and(|due| due <= at) {
+            self.transmit(id);
+            self.flush_device();
+            let Some(again) = self.flows.get_mut(id) else {
+                return;
+            };
+            flow = again;
+            due = self.interface.poll_at(at, &flow.sockets);
+        }
         let due = due.map(|due| self.clock.when(due));
         let Some(due) = due.into_iter().chain(flow.sender.probe_at()).min() else {
             return;
