@@ -116,6 +116,12 @@ fn a_server_with_several_addresses() {
     several_addresses(World::userspace_tcp(1, WireConfig::default()));
 }
 
+#[test]
+#[ignore = "needs an RDMA device"]
+fn a_server_with_several_addresses_on_rdma() {
+    several_addresses(World::rdma(1));
+}
+
 fn several_addresses(mut world: World) {
     start(&mut world, STATEFUL);
     let v6 = EntityAddr::msgr2(SocketAddr::new(world.ip6(SERVER), 0), 1);

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | the simulated network | everything; streams are cut, stalled and late at every byte |
 //! | userspace TCP on an in-process wire | everything, in virtual time too; the same faults at every frame (`cable`), and frames that are lost, repeated, reordered and damaged |
+//! | an RDMA device | the same as real sockets: `*_on_rdma`, ignored where there is none |
 //! | real sockets | what needs neither virtual time nor faults at a certain place: `all_networks!`, `*_on_sockets` |
 //!
 //! Not on userspace TCP are only `tests/simulated.rs`, which is about single bytes and whose scenarios

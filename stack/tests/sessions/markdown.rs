@@ -57,12 +57,12 @@ fn storm(world: &mut World, policies: (Policy, Policy), rounds: u64) {
             }
         }
         // Marked down at whatever point it has come to.
-        world.run(Duration::from_micros(chance.below(1000)));
+        world.run(world.pace() * chance.below(1000) as u32);
         let server = chance.pick(&SERVERS);
         for client in CLIENTS {
             world.mark_down(server, client);
         }
-        world.run(Duration::from_micros(chance.below(1000)));
+        world.run(world.pace() * chance.below(1000) as u32);
     }
     let arrived = SERVERS.map(|server| world.ledger(server).count);
     assert!(arrived.iter().all(|count| *count > rounds), "{arrived:?}");
@@ -116,5 +116,13 @@ fn on_userspace_tcp() {
 fn on_sockets() {
     for policies in POLICIES {
         storm(&mut World::loopback(1), policies, 100);
+    }
+}
+
+#[test]
+#[ignore = "needs an RDMA device"]
+fn on_rdma() {
+    for policies in POLICIES {
+        storm(&mut World::rdma(1), policies, 30);
     }
 }

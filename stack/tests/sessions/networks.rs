@@ -1,5 +1,5 @@
-//! What processes are connected by: the simulated network, userspace TCP on an in-process wire, or the
-//! host's loopback.
+//! What processes are connected by: the simulated network, userspace TCP on an in-process wire, the
+//! host's loopback, or an RDMA device.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,6 +16,8 @@ pub(crate) enum Net {
     Wire(Wire, Cables),
     /// The kernel's, in real time.
     Loopback,
+    /// Queue pairs of the device in a guest of `ci/rdma-guest`, in real time.
+    Rdma,
 }
 
 /// A network in virtual time, which a test is to run on.
@@ -161,7 +163,8 @@ pub(crate) fn quick() -> SimConfig {
     }
 }
 
-/// A scenario that is a test on the simulator, another one on userspace TCP and one on real sockets.
+/// A scenario that is a test on the simulator, another one on userspace TCP, one on real sockets and
+/// one on an RDMA device.
 macro_rules! all_networks {
     ($(#[$doc:meta])* fn $name:ident($world:ident: &mut World) $body:block) => {
         mod $name {
@@ -185,6 +188,12 @@ macro_rules! all_networks {
             #[test]
             fn on_sockets() {
                 scenario(&mut World::loopback(1));
+            }
+
+            #[test]
+            #[ignore = "needs an RDMA device"]
+            fn on_rdma() {
+                scenario(&mut World::rdma(1));
             }
         }
     };

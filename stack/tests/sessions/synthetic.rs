@@ -304,3 +304,39 @@ virtual_networks! {
         assert_replayed(&totals);
     }
 }
+
+/// The same as on real sockets.
+mod on_rdma {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs an RDMA device"]
+    fn stress_lossless() {
+        for policies in [STATEFUL, PEERS_REUSE] {
+            let shape = Shape {
+                injection: failures(100),
+                ..few(stress(policies))
+            };
+            assert_replayed(&live(World::rdma(1), shape, 1000));
+        }
+    }
+
+    #[test]
+    #[ignore = "needs an RDMA device"]
+    fn inject_lossless() {
+        for policies in [STATEFUL, PEERS_REUSE] {
+            let shape = patient(few(inject(policies, 30)), INTERNAL_DELAY);
+            let totals = live(World::rdma(1), shape, 500);
+            assert_replayed(&totals);
+            assert!(totals.throttled > 0, "{totals:?}");
+        }
+    }
+
+    #[test]
+    #[ignore = "needs an RDMA device"]
+    fn inject_lossy() {
+        let totals = live(World::rdma(1), few(inject(LOSSY, 600)), 3000);
+        assert!(totals.resets > 0, "{totals:?}");
+        assert_eq!((totals.reconnects, totals.replayed), (0, 0));
+    }
+}

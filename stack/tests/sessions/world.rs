@@ -10,6 +10,7 @@ use msgr::protocol::{EntityAddr, EntityName, EntityType, Policies, Policy};
 use msgr::transport::Transport;
 use msgr::transport::middleware::{FaultInjector, Injection};
 use msgr::transport::posix::Posix;
+use msgr::transport::rdma::{Rdma, RdmaConfig};
 use msgr::transport::sim::{Crash, FaultRates, SimConfig, SimNetwork};
 use msgr::transport::tcp::wire::{Wire, WireConfig, WireFaults};
 use msgr::transport::tcp::{Tcp, TcpConfig};
@@ -96,6 +97,10 @@ impl World {
         Self::new(Net::Loopback, seed)
     }
 
+    pub(crate) fn rdma(seed: u64) -> Self {
+        Self::new(Net::Rdma, seed)
+    }
+
     pub(crate) fn userspace_tcp(seed: u64, config: WireConfig) -> Self {
         Self::new(Net::Wire(Wire::new(config), Cables::new(seed)), seed)
     }
@@ -116,7 +121,7 @@ impl World {
         match &self.net {
             Net::Sim(network) => Network::Sim(network),
             Net::Wire(_, cables) => Network::Wire(cables),
-            Net::Loopback => panic!("nobody can meddle with the kernel's network"),
+            Net::Loopback | Net::Rdma => panic!("nobody can meddle with the kernel's network"),
         }
     }
 
@@ -136,7 +141,7 @@ impl World {
         let nonce = number as u32;
         let addr = spec.bound.then(|| match self.net {
             Net::Sim(_) | Net::Wire(..) => EntityAddr::msgr2(at, nonce),
-            Net::Loopback => EntityAddr::msgr2(SocketAddr::new(at.ip(), 0), nonce),
+            Net::Loopback | Net::Rdma => EntityAddr::msgr2(SocketAddr::new(at.ip(), 0), nonce),
         });
         self.nodes.push(None);
         self.begin_life(number, spec, addr, 1);
@@ -147,6 +152,7 @@ impl World {
         match self.net {
             Net::Sim(_) | Net::Wire(..) => [10, 0, 0, number as u8].into(),
             Net::Loopback => [127, 0, 0, 1].into(),
+            Net::Rdma => [10, 9, 0, Self::rdma_host(number)].into(),
         }
     }
 
@@ -155,7 +161,13 @@ impl World {
         match self.net {
             Net::Sim(_) | Net::Wire(..) => [0xfd00, 0, 0, 0, 0, 0, 0, number as u16].into(),
             Net::Loopback => Ipv6Addr::LOCALHOST.into(),
+            Net::Rdma => [0xfd00, 9, 0, 0, 0, 0, 0, Self::rdma_host(number).into()].into(),
         }
+    }
+
+    /// The device has four addresses of each family.
+    fn rdma_host(number: i64) -> u8 {
+        1 + (number - 1) as u8 % 4
     }
 
     fn begin_life(&mut self, number: i64, spec: Spec, addr: Option<EntityAddr>, life: u64) {
@@ -177,6 +189,16 @@ impl World {
                 Box::new(Tcp::new(cable, config, self.now).unwrap())
             }
             Net::Loopback => Box::new(Posix::new().unwrap()),
+            Net::Rdma => {
+                // Of these there are many, in a small guest.
+                let config = RdmaConfig {
+                    receive_blocks: 512,
+                    spare_blocks: 64,
+                    send_blocks: 128,
+                    ..RdmaConfig::default()
+                };
+                Box::new(Rdma::new(config).unwrap())
+            }
         };
         let injector = FaultInjector::new(inner, spec.injection, settings.seed);
         let strikes = injector.strikes();
@@ -314,6 +336,15 @@ impl World {
         })
     }
 
+    /// About the thousandth part of what it takes to connect and send something.
+    pub(crate) fn pace(&self) -> Duration {
+        match self.net {
+            Net::Sim(_) | Net::Wire(..) | Net::Loopback => Duration::from_micros(1),
+            // The connection manager asks and answers through the kernel several times.
+            Net::Rdma => Duration::from_micros(50),
+        }
+    }
+
     /// Lets everything happen that happens in so much time.
     pub(crate) fn run(&mut self, time: Duration) {
         self.run_until(time, |_| false);
@@ -325,6 +356,7 @@ impl World {
         let patience = match self.net {
             Net::Sim(_) | Net::Wire(..) => 100 * PATIENCE,
             Net::Loopback => PATIENCE,
+            Net::Rdma => 5 * PATIENCE,
         };
         if !self.run_until(patience, done) {
             let told: Vec<_> = self.numbers();
@@ -359,7 +391,7 @@ impl World {
                         }
                     }
                 }
-                Net::Loopback => {
+                Net::Loopback | Net::Rdma => {
                     self.now = Instant::now();
                     if self.now >= end {
                         return false;
