@@ -325,8 +325,8 @@ mod on_rdma {
     #[ignore = "needs an RDMA device"]
     fn inject_lossless() {
         for policies in [STATEFUL, PEERS_REUSE] {
-            let shape = patient(few(inject(policies, 30)), INTERNAL_DELAY);
-            let totals = live(World::rdma(1), shape, 500);
+            let shape = patient(few(inject(policies, 30)), 2 * INTERNAL_DELAY);
+            let totals = live(World::rdma(1), shape, 300);
             assert_replayed(&totals);
             assert!(totals.throttled > 0, "{totals:?}");
         }

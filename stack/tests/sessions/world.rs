@@ -192,9 +192,9 @@ impl World {
             Net::Rdma => {
                 // Of these there are many, in a small guest.
                 let config = RdmaConfig {
-                    receive_blocks: 512,
-                    spare_blocks: 64,
-                    send_blocks: 128,
+                    receive_blocks: 256,
+                    spare_blocks: 16,
+                    send_blocks: 64,
                     ..RdmaConfig::default()
                 };
                 Box::new(Rdma::new(config).unwrap())
