@@ -7,6 +7,13 @@
 
 #![deny(unsafe_code)]
 
+// The contract of all transports, for those that are tested against what is private to them.
+#[cfg(test)]
+extern crate self as msgr_transport;
+#[cfg(test)]
+#[path = "../tests/conformance/mod.rs"]
+mod conformance;
+
 mod error;
 mod pool;
 mod send_queue;

@@ -389,7 +389,7 @@ fn milliseconds(duration: Duration) -> i32 {
 
 /// An address as C has it.
 #[repr(C)]
-union RawAddress {
+pub(super) union RawAddress {
     v4: sys::sockaddr_in,
     v6: sys::sockaddr_in6,
 }
@@ -431,7 +431,7 @@ impl From<SocketAddr> for RawAddress {
 }
 
 /// Reads an address where C has put one.
-fn socket_address(at: *const sys::sockaddr) -> Option<SocketAddr> {
+pub(super) fn socket_address(at: *const sys::sockaddr) -> Option<SocketAddr> {
     // SAFETY: our callers point to a union of all kinds of address, which begin with their family.
     let family = unsafe { (*at).sa_family };
     match AddressFamily::from_raw(family) {

@@ -19,9 +19,13 @@ mod completion;
 mod connection;
 mod credits;
 mod device;
+#[cfg(test)]
+mod fake;
 mod queue_pair;
 mod receive_queue;
 mod setup;
+#[cfg(test)]
+mod tests;
 mod traffic;
 mod watch;
 mod wire;
@@ -149,10 +153,16 @@ impl Rdma {
     /// [`OpenError`] when a setting is out of bounds, or the host has no rdma-core, no device, or
     /// no connection manager (the kernel's module `rdma_ucm`).
     pub fn new(config: RdmaConfig) -> Result<Self, OpenError> {
+        let libraries = Libraries::load().map_err(|missing| {
+            let missing = io::Error::new(io::ErrorKind::Unsupported, missing);
+            open_error(Operation::Start, None, missing)
+        })?;
+        Self::with(libraries, config)
+    }
+
+    fn with(libraries: Libraries, config: RdmaConfig) -> Result<Self, OpenError> {
         let error = |source| open_error(Operation::Start, None, source);
         config.check().map_err(error)?;
-        let libraries = Libraries::load()
-            .map_err(|missing| error(io::Error::new(io::ErrorKind::Unsupported, missing)))?;
         let names = libraries.device_names().map_err(error)?;
         if names.is_empty() {
             let message = "this host has no RDMA device";
