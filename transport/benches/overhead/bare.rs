@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use msgr_transport::tcp::wire::WirePort;
 use msgr_transport::tcp::{Device, ETHERNET_HEADER_LEN, Mac};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{DeviceCapabilities, Medium, RxToken, TxToken};
@@ -18,7 +17,7 @@ const WINDOW: usize = 512 << 10;
 const READ: usize = 256 << 10;
 
 /// One end.
-pub(crate) struct Bare<D: Device = WirePort> {
+pub(crate) struct Bare<D: Device> {
     port: Port<D>,
     interface: Interface,
     sockets: SocketSet<'static>,
@@ -27,7 +26,7 @@ pub(crate) struct Bare<D: Device = WirePort> {
     buffer: Vec<u8>,
 }
 
-impl<D: Device> Bare<D> {
+impl<D: Device<Frame: Send> + Send> Bare<D> {
     pub(crate) fn pair(devices: [D; 2]) -> [Self; 2] {
         let start = Instant::now();
         let macs = [0, 1].map(|at| devices[at].caps().mac);
@@ -90,7 +89,7 @@ impl<D: Device> Bare<D> {
     }
 }
 
-impl<D: Device> End for Bare<D> {
+impl<D: Device<Frame: Send> + Send> End for Bare<D> {
     fn send(&mut self, message: &Bytes) -> bool {
         let socket = self.socket();
         let has_room = socket.send_capacity() - socket.send_queue() >= message.len();
