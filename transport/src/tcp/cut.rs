@@ -1,24 +1,45 @@
-//! [`Cut`]: a long packet of smoltcp's, cut into segments for a device that does not do that itself.
-//! smoltcp is asked once for many segments, which costs less than to be asked for each.
+//! [`Cut`]: the packet that smoltcp has just made, on its way into frames: several, if it is a long
+//! one, for a device that does not cut it itself. smoltcp is asked once for many segments then,
+//! which costs less than to be asked for each.
+//!
+//! Headers are completed here, and a frame is only written. Whoever had its memory last was another
+//! core, and to read it back would be to wait for that.
 
-use super::segment::{Segment, TCP_HEADER_LEN};
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+
+use super::segment::{self, Segment, TCP_HEADER_LEN};
 
 /// The most bytes that are cut at a time. They stay in the nearest cache meanwhile, and the peer
 /// takes in the first segments while the others are being made.
 const MOST: usize = 32 << 10;
 const IPV4_HEADER_LEN: usize = 20;
+/// As long as headers get (RFC 791, section 3.1; RFC 9293, section 3.1).
+const LONGEST_HEADERS: usize = 60 + 60;
 
 #[derive(Debug, Default)]
 pub(super) struct Cut {
-    /// The long packet, in memory that is kept.
+    /// The packet, in memory that is kept.
     packet: Vec<u8>,
     len: usize,
-    /// What is in the packet, if there is anything left of it.
+    /// Where it goes, if there is anything left of it.
+    destination: Option<IpAddr>,
+    /// What is in it, if that is TCP.
     segment: Option<Segment>,
     /// How many bytes of payload each segment has, but for the last.
     size: usize,
+    /// The same, if the device is to do it.
+    by_device: Option<NonZeroU16>,
     /// How many bytes of payload are gone.
     done: usize,
+}
+
+/// What is in a frame.
+#[derive(Debug, PartialEq)]
+pub(super) struct Part {
+    pub(super) segment: Segment,
+    /// Into how long ones the device is to cut it.
+    pub(super) by_device: Option<NonZeroU16>,
 }
 
 impl Cut {
@@ -29,7 +50,7 @@ impl Cut {
         headers + (MOST / size).max(1) * size
     }
 
-    /// Where the long packet goes.
+    /// Where a packet goes. What was left of the one before it is gone.
     pub(super) fn buffer(&mut self, len: usize) -> &mut [u8] {
         if self.packet.len() < len {
             self.packet.resize(len, 0);
@@ -38,37 +59,75 @@ impl Cut {
         &mut self.packet[..len]
     }
 
-    /// What is in the buffer is to be cut into segments with so many bytes of payload.
-    pub(super) fn begin(&mut self, size: usize) -> Option<&Segment> {
-        (self.size, self.done) = (size.max(1), 0);
-        self.segment = Segment::peek(&self.packet[..self.len]);
+    /// What is in the buffer is to be cut into segments with so many bytes of payload, if that is
+    /// given, by the device if it can.
+    pub(super) fn begin(
+        &mut self,
+        size: Option<NonZeroU16>,
+        device_cuts: bool,
+    ) -> Option<&Segment> {
+        let packet = &self.packet[..self.len];
+        self.destination = segment::destination(packet);
+        self.segment = Segment::peek(packet);
+        self.by_device = size.filter(|_| device_cuts);
+        let size = size.filter(|_| !device_cuts);
+        self.size = size.map_or(usize::MAX, |size| size.get().into());
+        self.done = 0;
         self.segment.as_ref()
     }
 
-    /// The packet that is left, and how long the next one from it is.
-    pub(super) fn next(&self) -> Option<(&[u8], usize)> {
-        let segment = self.segment.as_ref()?;
-        let headers = segment.headers_len();
-        let size = self.size.min(self.len - headers - self.done);
-        Some((&self.packet[..self.len], headers + size))
+    /// Changes the sequence number.
+    pub(super) fn renumber(&mut self, number: u32) {
+        if let Some(segment) = &self.segment {
+            segment.renumber(number, &mut self.packet[..self.len]);
+        }
     }
 
-    /// Writes the next packet, but for the checksum of TCP.
-    pub(super) fn write_next(&mut self, into: &mut [u8]) -> Option<Segment> {
-        let whole = self.segment.as_ref()?;
-        let headers = whole.headers_len();
-        let from = headers + self.done;
-        let size = into.len() - headers;
-        into[..headers].copy_from_slice(&self.packet[..headers]);
-        into[headers..].copy_from_slice(&self.packet[from..from + size]);
-        let is_last = from + size == self.len;
+    /// Where the next packet goes, if there is one, and how long it is.
+    pub(super) fn next(&self) -> Option<(IpAddr, usize)> {
+        let headers = self.segment.as_ref().map_or(0, Segment::headers_len);
+        let left = self.len - headers - self.done;
+        Some((self.destination?, headers + self.size.min(left)))
+    }
+
+    /// Writes the next packet, with all checksums, or without that of the payload if the device
+    /// `sums`.
+    pub(super) fn write_next(&mut self, into: &mut [u8], device_sums: bool) -> Option<Part> {
+        let packet = &self.packet[..self.len];
+        let Some(whole) = &self.segment else {
+            into.copy_from_slice(packet);
+            self.destination = None;
+            return None;
+        };
+        let (headers, payload) = packet.split_at(whole.headers_len());
+        let mut memory = [0; LONGEST_HEADERS];
+        memory[..headers.len()].copy_from_slice(headers);
+        let headers = &mut memory[..headers.len()];
+
+        let size = into.len() - headers.len();
+        let is_last = self.done + size == payload.len();
         let segment = whole.part(self.done, size, is_last);
-        segment.write_part(into, is_last);
+        let payload = &payload[self.done..self.done + size];
+        if size < whole.len() {
+            segment.write_part(headers, is_last);
+        }
+        if !device_sums {
+            segment.write_checksum(headers, payload);
+        } else if self.by_device.is_some() {
+            segment.write_pseudo_header_sum(headers, 0);
+        } else {
+            segment.write_pseudo_header_sum(headers, segment.tcp_header_len + size);
+        }
+        into[..headers.len()].copy_from_slice(headers);
+        into[headers.len()..].copy_from_slice(payload);
         self.done += size;
         if is_last {
-            self.segment = None;
+            self.destination = None;
         }
-        Some(segment)
+        Some(Part {
+            segment,
+            by_device: self.by_device,
+        })
     }
 }
 
@@ -111,13 +170,12 @@ mod tests {
         ip.emit(&mut Ipv4Packet::new_unchecked(&mut *buffer), &sums);
         let mut packet = TcpPacket::new_unchecked(&mut buffer[20..]);
         tcp.emit(&mut packet, &from.into(), &to.into(), &sums);
-        cut.begin(1460).expect("a segment");
+        cut.begin(NonZeroU16::new(1460), false).expect("a segment");
 
         let mut seen = Vec::new();
         while let Some((_, len)) = cut.next() {
             let mut made = vec![0xee; len];
-            let segment = cut.write_next(&mut made).expect("there is one");
-            segment.write_checksum(&mut made);
+            let part = cut.write_next(&mut made, false).expect("there is one");
             let ip = Ipv4Packet::new_checked(&made[..]).expect("a packet");
             assert!(ip.verify_checksum());
             let tcp = TcpPacket::new_checked(ip.payload()).expect("a segment");
@@ -130,7 +188,7 @@ mod tests {
             seen.extend_from_slice(read.payload);
             let is_last = seen.len() == payload.len();
             assert_eq!(read.control == TcpControl::Fin, is_last);
-            assert_eq!(Segment::peek(&made), Some(segment));
+            assert_eq!(Segment::peek(&made), Some(part.segment));
         }
         assert_eq!(seen, payload);
     }

@@ -10,11 +10,11 @@ use std::time::Instant;
 
 use smoltcp::phy::{Checksum, DeviceCapabilities, Medium, PacketMeta, RxToken, TxToken};
 
-use super::cut::Cut;
+use super::cut::{Cut, Part};
 use super::link::{
     ControlFrame, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Input, Link, Resolved, write_ethernet_header,
 };
-use super::segment::{self, Acknowledgement, Ends, Segment};
+use super::segment::{self, Acknowledgement, Ends};
 use super::sender::Sender;
 use super::{Device, DeviceCaps, ETHERNET_HEADER_LEN, Frame, Mac, Offload};
 
@@ -37,9 +37,9 @@ pub(super) struct Phy<D: Device> {
     pub(super) exhausted: bool,
     /// Whether something had nowhere to go.
     pub(super) unreachable: bool,
-    /// What is being cut into frames.
+    /// What smoltcp has made.
     cut: Cut,
-    /// Where a packet is made for which there is no frame.
+    /// Where a packet is made for which there is no room.
     scratch: Vec<u8>,
     /// What the link layer has to say, on its way out.
     control: Vec<ControlFrame>,
@@ -120,62 +120,33 @@ impl<D: Device> Phy<D> {
         self.incoming = Some(Incoming::Made(segment::make(ends, what)));
     }
 
-    /// Sends a frame, complete but for its Ethernet header, on its way. The device is to cut it into
-    /// segments of so many bytes, if that is given.
-    fn output(&mut self, mut frame: D::Frame, cut: Option<NonZeroU16>, sender: &mut Sender) {
-        let packet = &mut frame[ETHERNET_HEADER_LEN..];
-        let Some(destination) = segment::destination(packet) else {
-            return;
-        };
-        let segment = Segment::peek(packet);
-        if let Some(segment) = &segment
-            && let Some(number) = sender.on_output(segment, self.now)
-        {
-            segment.renumber(number, packet);
-        }
-        self.forward(frame, destination, segment, cut);
-    }
-
-    /// Cuts what there is to cut, as far as there is room. Whether nothing is left.
+    /// Passes on what smoltcp has made, as far as there is room. Whether nothing is left.
     pub(super) fn output_cut(&mut self) -> bool {
-        while let Some((whole, len)) = self.cut.next() {
-            let Some(destination) = segment::destination(whole) else {
-                return true;
-            };
+        while let Some((destination, len)) = self.cut.next() {
             let Some(mut frame) = self.device.allocate(ETHERNET_HEADER_LEN + len) else {
                 return false;
             };
-            let segment = self.cut.write_next(&mut frame[ETHERNET_HEADER_LEN..]);
-            self.forward(frame, destination, segment, None);
-        }
-        true
-    }
-
-    /// Puts on what depends on where a packet goes, and passes it on.
-    fn forward(
-        &mut self,
-        mut frame: D::Frame,
-        destination: IpAddr,
-        segment: Option<Segment>,
-        cut: Option<NonZeroU16>,
-    ) {
-        if self.link.is_own(destination) {
-            self.looped.push_back(frame);
-            return;
-        }
-        let packet = &mut frame[ETHERNET_HEADER_LEN..];
-        if let Some(segment) = segment {
-            if self.caps.computes_checksums {
-                segment.write_pseudo_header_sum(packet, cut.is_some());
+            let device_sums = self.caps.computes_checksums;
+            let packet = &mut frame[ETHERNET_HEADER_LEN..];
+            let part = self.cut.write_next(packet, device_sums);
+            if let Some(Part { segment, by_device }) = part.filter(|_| device_sums) {
                 frame.offload(Offload {
                     ip_header_len: segment.ip_header_len,
                     is_ipv6: destination.is_ipv6(),
                     tcp_header_len: segment.tcp_header_len,
-                    segment: cut.map(|cut| cut.get().into()),
+                    segment: by_device.map(|size| size.get().into()),
                 });
-            } else {
-                segment.write_checksum(packet);
             }
+            self.forward(frame, destination);
+        }
+        true
+    }
+
+    /// Passes on a frame, complete but for its Ethernet header.
+    fn forward(&mut self, frame: D::Frame, destination: IpAddr) {
+        if self.link.is_own(destination) {
+            self.looped.push_back(frame);
+            return;
         }
         let Some(hop) = self.link.next_hop(destination) else {
             self.unreachable = true;
@@ -287,23 +258,20 @@ pub(super) struct Outgoing<'a, D: Device> {
 
 impl<D: Device> TxToken for Outgoing<'_, D> {
     fn consume<R, G: FnOnce(&mut [u8]) -> R>(self, len: usize, write: G) -> R {
-        if let Some(size) = self.cut
-            && self.phy.caps.segments_tcp4.is_none()
-        {
-            let result = write(self.phy.cut.buffer(len));
-            if let Some(whole) = self.phy.cut.begin(size.get().into()) {
-                self.sender.on_output(whole, self.phy.now);
-            }
-            self.phy.output_cut();
-            return result;
-        }
-        let Some(mut frame) = self.phy.device.allocate(ETHERNET_HEADER_LEN + len) else {
+        let Self { phy, sender, cut } = self;
+        if !phy.output_cut() {
             // Lost, as on a wire: an answer to a packet, for which nobody has made sure of room.
-            self.phy.scratch.resize(len, 0);
-            return write(&mut self.phy.scratch);
-        };
-        let result = write(&mut frame[ETHERNET_HEADER_LEN..]);
-        self.phy.output(frame, self.cut, self.sender);
+            phy.scratch.resize(len, 0);
+            return write(&mut phy.scratch);
+        }
+        let result = write(phy.cut.buffer(len));
+        let device_cuts = phy.caps.segments_tcp4.is_some();
+        if let Some(segment) = phy.cut.begin(cut, device_cuts)
+            && let Some(number) = sender.on_output(segment, phy.now)
+        {
+            phy.cut.renumber(number);
+        }
+        phy.output_cut();
         result
     }
 

@@ -243,27 +243,26 @@ impl Segment {
         }
     }
 
-    /// Makes a packet with the headers of the whole say that it is this part of it. The checksum of
-    /// TCP is wrong then.
-    pub(super) fn write_part(&self, packet: &mut [u8], is_last: bool) {
-        self.renumber(self.seq, packet);
+    /// Makes the headers of the whole those of this part of it. The checksum of TCP is wrong then.
+    pub(super) fn write_part(&self, headers: &mut [u8], is_last: bool) {
+        self.renumber(self.seq, headers);
         if !is_last {
-            packet[self.ip_header_len + 13] &= !(FIN | PSH);
+            headers[self.ip_header_len + 13] &= !(FIN | PSH);
         }
-        self.write_length(packet);
+        self.write_length(headers);
     }
 
     /// Makes the IP header say how long the packet is (RFC 791, section 3.1; RFC 8200, section 3).
-    fn write_length(&self, packet: &mut [u8]) {
-        let len = packet.len() as u16;
+    fn write_length(&self, headers: &mut [u8]) {
+        let len = (self.headers_len() + self.payload_len) as u16;
         if self.ends.local.is_ipv6() {
-            packet[4..6].copy_from_slice(&(len - 40).to_be_bytes());
+            headers[4..6].copy_from_slice(&(len - 40).to_be_bytes());
             return;
         }
-        packet[2..4].copy_from_slice(&len.to_be_bytes());
-        packet[10..12].fill(0);
-        let sum = checksum::fold(checksum::sum(&packet[..self.ip_header_len]));
-        packet[10..12].copy_from_slice(&(!sum).to_ne_bytes());
+        headers[2..4].copy_from_slice(&len.to_be_bytes());
+        headers[10..12].fill(0);
+        let sum = checksum::fold(checksum::sum(&headers[..self.ip_header_len]));
+        headers[10..12].copy_from_slice(&(!sum).to_ne_bytes());
     }
 
     /// Changes the window. The checksum is wrong then.
@@ -331,23 +330,18 @@ impl Segment {
         checksum::fold(sum) == 0xffff
     }
 
-    /// Puts the checksum where it goes.
-    pub(super) fn write_checksum(&self, packet: &mut [u8]) {
-        self.write_pseudo_header_sum(packet, false);
-        let sum = checksum::fold(checksum::sum(&packet[self.ip_header_len..]));
-        self.write(!sum, packet);
+    /// Puts the checksum of a segment with this payload where it goes.
+    pub(super) fn write_checksum(&self, headers: &mut [u8], payload: &[u8]) {
+        self.write_pseudo_header_sum(headers, self.tcp_header_len + payload.len());
+        let sum = checksum::sum(&headers[self.ip_header_len..]) + checksum::sum(payload);
+        self.write(!checksum::fold(sum), headers);
     }
 
-    /// Puts the sum of the pseudo header where the checksum goes, for a device that adds the rest,
-    /// and the lengths, too, if it is to cut the packet into segments.
-    pub(super) fn write_pseudo_header_sum(&self, packet: &mut [u8], is_cut: bool) {
-        let len = if is_cut {
-            0
-        } else {
-            packet.len() - self.ip_header_len
-        };
-        let sum = checksum::fold(self.pseudo_header_sum(packet, len));
-        self.write(sum, packet);
+    /// Puts the sum of the pseudo header where the checksum goes, for a device that adds the rest.
+    /// `len` is that of the segment, or 0 if the device is to add the lengths, too.
+    pub(super) fn write_pseudo_header_sum(&self, headers: &mut [u8], len: usize) {
+        let sum = checksum::fold(self.pseudo_header_sum(headers, len));
+        self.write(sum, headers);
     }
 
     fn write(&self, sum: u16, packet: &mut [u8]) {
