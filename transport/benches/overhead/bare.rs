@@ -23,6 +23,8 @@ pub(crate) struct Bare<D: Device> {
     sockets: SocketSet<'static>,
     handle: SocketHandle,
     start: Instant,
+    /// What time it is for smoltcp.
+    at: smoltcp::time::Instant,
     buffer: Vec<u8>,
 }
 
@@ -80,6 +82,7 @@ impl<D: Device<Frame: Send> + Send> Bare<D> {
             sockets,
             handle,
             start,
+            at: smoltcp::time::Instant::ZERO,
             buffer: vec![0; READ],
         }
     }
@@ -96,10 +99,18 @@ impl<D: Device<Frame: Send> + Send> End for Bare<D> {
         has_room && socket.send_slice(message) == Ok(message.len())
     }
 
+    fn flush(&mut self) {
+        let at = self.at;
+        self.interface
+            .poll_egress(at, &mut self.port, &mut self.sockets);
+        self.port.device.flush(self.port.now);
+    }
+
     fn turn(&mut self, now: Instant) -> usize {
         self.port.now = now;
-        let at = smoltcp::time::Instant::from_micros((now - self.start).as_micros() as i64);
-        self.interface.poll(at, &mut self.port, &mut self.sockets);
+        self.at = smoltcp::time::Instant::from_micros((now - self.start).as_micros() as i64);
+        self.interface
+            .poll(self.at, &mut self.port, &mut self.sockets);
         self.port.device.flush(now);
         let socket = self.sockets.get_mut::<Socket<'_>>(self.handle);
         socket.recv_slice(&mut self.buffer).unwrap_or(0)

@@ -37,6 +37,9 @@ trait End: Send {
     /// Queues a message. Whether all of it has found room.
     fn send(&mut self, message: &Bytes) -> bool;
 
+    /// Has what is queued leave.
+    fn flush(&mut self);
+
     /// Has all that is due happen. How many bytes have arrived.
     fn turn(&mut self, now: Instant) -> usize;
 }
@@ -138,7 +141,7 @@ fn round_trip<E: End>(ends: &mut [E; 2]) -> f64 {
         if waiting >= MESSAGE {
             waiting -= MESSAGE;
             assert!(server.send(&echo), "no room");
-            server.turn(Instant::now());
+            server.flush();
         }
     };
     together(ends, serve, |client| {
@@ -146,7 +149,8 @@ fn round_trip<E: End>(ends: &mut [E; 2]) -> f64 {
         for _ in 0..ROUND_TRIPS {
             let start = Instant::now();
             assert!(client.send(&message), "no room");
-            let mut received = client.turn(start);
+            client.flush();
+            let mut received = 0;
             while received < MESSAGE {
                 received += client.turn(Instant::now());
             }
@@ -231,6 +235,11 @@ impl<D: Device<Frame: Send> + Send> End for Ours<D> {
         has_room
     }
 
+    fn flush(&mut self) {
+        self.pass_on();
+        self.tcp.flush();
+    }
+
     fn turn(&mut self, now: Instant) -> usize {
         self.tcp.poll(now, &mut self.events);
         let mut received = 0;
@@ -244,8 +253,7 @@ impl<D: Device<Frame: Send> + Send> End for Ours<D> {
                 event @ Event::Closed { .. } => panic!("{event:?}"),
             }
         }
-        self.pass_on();
-        self.tcp.flush();
+        self.flush();
         received
     }
 }
