@@ -483,6 +483,7 @@ static uint16_t receive(uint16_t port, uint16_t queue, struct frame *frames, uin
             .data = rte_pktmbuf_mtod(mbuf, uint8_t *),
             .len = mbuf->data_len,
         };
+        rte_prefetch0(frame->data);
         frame->checksums = checksums(mbuf, frame);
         kept++;
     }
@@ -514,11 +515,11 @@ static int prepare(const struct frame *frame, uint32_t offloads)
         struct rte_ipv4_hdr *ip = (void *)(frame->data + ETHER_LEN);
 
         mbuf->ol_flags |= RTE_MBUF_F_TX_IPV4;
-        /* The checksum that is there is right. */
-        if (offloads & TX_IPV4) {
-            ip->hdr_checksum = 0;
+        ip->hdr_checksum = 0;
+        if (offloads & TX_IPV4)
             mbuf->ol_flags |= RTE_MBUF_F_TX_IP_CKSUM;
-        }
+        else
+            ip->hdr_checksum = ~rte_raw_cksum(ip, frame->ip_len);
     }
     return 1;
 }
