@@ -94,3 +94,81 @@ impl<F: Frame> Coalescer<F> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ops::{Deref, DerefMut};
+
+    use smoltcp::wire::TcpControl;
+
+    use super::super::cut::tests::{cut, packet};
+    use super::*;
+
+    struct Plain(Vec<u8>);
+
+    impl Deref for Plain {
+        type Target = [u8];
+
+        fn deref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    impl DerefMut for Plain {
+        fn deref_mut(&mut self) -> &mut [u8] {
+            &mut self.0
+        }
+    }
+
+    impl Frame for Plain {}
+
+    /// Holds the first packet and offers the others. How many were taken.
+    fn offer(coalescer: &mut Coalescer<Plain>, packets: &[Vec<u8>]) -> usize {
+        let segment = |packet: &[u8]| Segment::peek(packet).expect("TCP");
+        let (first, others) = packets.split_first().expect("one");
+        let all = 0..first.len();
+        let conn = ConnId::from_u64(1);
+        coalescer.hold(conn, segment(first), Plain(first.clone()), all);
+        let others = others.iter();
+        others
+            .take_while(|packet| coalescer.append(&segment(packet), packet))
+            .count()
+    }
+
+    #[test]
+    fn what_was_cut_is_put_together_again() {
+        let payload: Vec<u8> = (0..9999u32).map(|at| (at * 7 / 3) as u8).collect();
+        let long = packet(TcpControl::None, &payload);
+        let mut coalescer = Coalescer::default();
+        // Its memory is used again.
+        for size in [1460, 3000, 9999] {
+            let packets = cut(&long, size);
+            assert_eq!(offer(&mut coalescer, &packets), packets.len() - 1);
+            let (_, segment, whole) = coalescer.held().expect("something");
+            // That of TCP is not written: everybody's was right.
+            let checksum = segment.ip_header_len + 16;
+            whole[checksum..checksum + 2].copy_from_slice(&long[checksum..checksum + 2]);
+            assert!(*whole == long[..], "not what was cut into {size}");
+            assert_eq!(Segment::peek(whole), Some(segment));
+            assert!(coalescer.take().is_some());
+            assert!(coalescer.held().is_none());
+        }
+    }
+
+    #[test]
+    fn others_are_left_alone() {
+        let payload = [7; 4000];
+        let of = |control| cut(&packet(control, &payload), 1000);
+        let (plain, ending) = (of(TcpControl::None), of(TcpControl::Fin));
+        let mut coalescer = Coalescer::default();
+        let gap = [plain[0].clone(), plain[2].clone()];
+        assert_eq!(offer(&mut coalescer, &gap), 0);
+        let again = [plain[1].clone(), plain[1].clone()];
+        assert_eq!(offer(&mut coalescer, &again), 0);
+        assert_eq!(offer(&mut coalescer, &ending), 2, "but for the last");
+        let mut other = plain.clone();
+        // Of another port.
+        other[1][21] ^= 1;
+        assert_eq!(offer(&mut coalescer, &other), 0);
+    }
+}

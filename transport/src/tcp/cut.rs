@@ -132,63 +132,83 @@ impl Cut {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::net::Ipv4Addr;
+
     use smoltcp::phy::ChecksumCapabilities;
-    use smoltcp::wire::{Ipv4Packet, Ipv4Repr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber};
+    use smoltcp::wire::{
+        IpProtocol, Ipv4Packet, Ipv4Repr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
+    };
 
     use super::*;
 
-    /// Headers that smoltcp wrote, cut; what comes out is what smoltcp itself reads.
-    #[test]
-    fn segments_continue_each_other_and_only_the_last_ends_anything() {
-        let payload: Vec<u8> = (0..3500u32).map(|at| (at * 7 / 3) as u8).collect();
-        let [from, to] = [1, 2].map(|last| std::net::Ipv4Addr::new(10, 0, 0, last));
+    const FROM: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+    const TO: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+    const FIRST: TcpSeqNumber = TcpSeqNumber(-1000);
+    const ACK: Option<TcpSeqNumber> = Some(TcpSeqNumber(77));
+    const WINDOW: u16 = 1234;
+
+    /// A packet as smoltcp makes it.
+    pub(crate) fn packet(control: TcpControl, payload: &[u8]) -> Vec<u8> {
         let tcp = TcpRepr {
             src_port: 1,
             dst_port: 2,
-            control: TcpControl::Fin,
-            seq_number: TcpSeqNumber(-1000),
-            ack_number: Some(TcpSeqNumber(77)),
-            window_len: 1234,
+            control,
+            seq_number: FIRST,
+            ack_number: ACK,
+            window_len: WINDOW,
             window_scale: None,
             max_seg_size: None,
             sack_permitted: false,
             sack_ranges: [None; 3],
             timestamp: None,
-            payload: &payload,
+            payload,
         };
         let ip = Ipv4Repr {
-            src_addr: from,
-            dst_addr: to,
-            next_header: smoltcp::wire::IpProtocol::Tcp,
+            src_addr: FROM,
+            dst_addr: TO,
+            next_header: IpProtocol::Tcp,
             payload_len: tcp.buffer_len(),
             hop_limit: 64,
         };
         let sums = ChecksumCapabilities::default();
-        let mut cut = Cut::default();
-        let buffer = cut.buffer(20 + tcp.buffer_len());
-        ip.emit(&mut Ipv4Packet::new_unchecked(&mut *buffer), &sums);
-        let mut packet = TcpPacket::new_unchecked(&mut buffer[20..]);
-        tcp.emit(&mut packet, &from.into(), &to.into(), &sums);
-        cut.begin(NonZeroU16::new(1460), false).expect("a segment");
+        let mut made = vec![0; IPV4_HEADER_LEN + tcp.buffer_len()];
+        ip.emit(&mut Ipv4Packet::new_unchecked(&mut made), &sums);
+        let mut segment = TcpPacket::new_unchecked(&mut made[IPV4_HEADER_LEN..]);
+        tcp.emit(&mut segment, &FROM.into(), &TO.into(), &sums);
+        made
+    }
 
-        let mut seen = Vec::new();
+    /// The packets that a long one is cut into.
+    pub(crate) fn cut(long: &[u8], size: u16) -> Vec<Vec<u8>> {
+        let mut cut = Cut::default();
+        cut.buffer(long.len()).copy_from_slice(long);
+        cut.begin(NonZeroU16::new(size), false).expect("a segment");
+        let mut packets = Vec::new();
         while let Some((_, len)) = cut.next() {
-            let mut made = vec![0xee; len];
-            let part = cut.write_next(&mut made, false).expect("there is one");
+            let mut packet = vec![0xee; len];
+            let part = cut.write_next(&mut packet, false).expect("TCP");
+            assert_eq!(Segment::peek(&packet), Some(part.segment));
+            packets.push(packet);
+        }
+        packets
+    }
+
+    #[test]
+    fn segments_continue_each_other_and_only_the_last_ends_anything() {
+        let payload: Vec<u8> = (0..3500u32).map(|at| (at * 7 / 3) as u8).collect();
+        let mut seen = Vec::new();
+        for made in cut(&packet(TcpControl::Fin, &payload), 1460) {
             let ip = Ipv4Packet::new_checked(&made[..]).expect("a packet");
             assert!(ip.verify_checksum());
             let tcp = TcpPacket::new_checked(ip.payload()).expect("a segment");
-            let read = TcpRepr::parse(&tcp, &from.into(), &to.into(), &sums).expect("intact");
-            assert_eq!(read.seq_number, TcpSeqNumber(-1000) + seen.len());
-            assert_eq!(
-                (read.ack_number, read.window_len),
-                (Some(TcpSeqNumber(77)), 1234)
-            );
+            let sums = ChecksumCapabilities::default();
+            let read = TcpRepr::parse(&tcp, &FROM.into(), &TO.into(), &sums).expect("intact");
+            assert_eq!(read.seq_number, FIRST + seen.len());
+            assert_eq!((read.ack_number, read.window_len), (ACK, WINDOW));
             seen.extend_from_slice(read.payload);
             let is_last = seen.len() == payload.len();
             assert_eq!(read.control == TcpControl::Fin, is_last);
-            assert_eq!(Segment::peek(&made), Some(part.segment));
         }
         assert_eq!(seen, payload);
     }
