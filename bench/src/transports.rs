@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use msgr_transport::posix::Posix;
+use msgr_transport::rdma::{Rdma, RdmaConfig};
 use msgr_transport::ring::{Ring, RingNetwork};
 use msgr_transport::tcp::wire::{Wire, WireConfig};
 use msgr_transport::tcp::{Tcp, TcpConfig};
@@ -25,11 +26,12 @@ enum Named {
     Auto,
     Posix,
     Dpdk,
+    Rdma,
 }
 
 /// The text names no transport.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("unknown transport {0:?}, one of: auto, posix, dpdk")]
+#[error("unknown transport {0:?}, one of: auto, posix, dpdk, rdma")]
 pub(crate) struct UnknownTransport(String);
 
 impl FromStr for Named {
@@ -40,6 +42,7 @@ impl FromStr for Named {
             "auto" => Ok(Self::Auto),
             "posix" => Ok(Self::Posix),
             "dpdk" => Ok(Self::Dpdk),
+            "rdma" => Ok(Self::Rdma),
             other => Err(UnknownTransport(other.to_owned())),
         }
     }
@@ -48,7 +51,7 @@ impl FromStr for Named {
 /// Arguments that choose a transport.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Choice {
-    /// What carries the bytes: auto, posix or dpdk.
+    /// What carries the bytes: auto, posix, dpdk or rdma.
     #[arg(long, default_value = "auto")]
     transport: Named,
     #[command(flatten)]
@@ -70,11 +73,13 @@ impl Choice {
         let port = match self.transport {
             Named::Dpdk => Some(self.dpdk.open(reactors)?),
             // Never silently: `doctor` and `compare` say why the others are out.
-            Named::Auto | Named::Posix => None,
+            Named::Auto | Named::Posix | Named::Rdma => None,
         };
+        let rdma = self.transport == Named::Rdma;
         Ok(move || -> Result<Box<dyn Transport>, _> {
             match &port {
                 Some(port) => port.take(),
+                None if rdma => Ok(Box::new(Rdma::new(RdmaConfig::default())?)),
                 None => Ok(Box::new(Posix::new()?)),
             }
         })
@@ -94,6 +99,8 @@ pub(crate) enum Network {
     Ports([OpenPort; 2]),
     /// Two of DPDK's ports in two processes.
     Vhost(Arc<Vhost>),
+    /// An RDMA device of this host, at these addresses.
+    Rdma(Vec<IpAddr>),
 }
 
 /// One of the two ends.
@@ -108,6 +115,7 @@ impl Network {
     pub(crate) fn names(transport: &str) -> &'static [&'static str] {
         match transport {
             "posix" => &["posix"],
+            "rdma" => &["rdma"],
             "ring" => &["ring"],
             "wire" => &["wire"],
             "dpdk" => &["dpdk", "vhost", "vhost 9000"],
@@ -127,6 +135,7 @@ impl Network {
             "ring" => Ok(Self::Ring(RingNetwork::default())),
             "wire" => Ok(Self::Wire(Wire::new(WireConfig::default()))),
             "posix" => Ok(Self::Loopback),
+            "rdma" => Ok(Self::Rdma(probe::rdma_addresses())),
             other => Err(UnknownTransport(other.to_owned()).into()),
         }
     }
@@ -153,6 +162,7 @@ impl Network {
                 Ok(Box::new(Tcp::new(wire.port(), config, Instant::now())?))
             }
             Self::Ports(ports) => ports[end as usize].take(),
+            Self::Rdma(_) => Ok(Box::new(Rdma::new(RdmaConfig::default())?)),
             Self::Vhost(vhost) => vhost.open(TcpConfig::new(CLIENT.into(), 24)),
         }
     }
@@ -161,6 +171,7 @@ impl Network {
     pub(crate) fn addresses(&self) -> Vec<IpAddr> {
         match self {
             Self::Wire(_) | Self::Ports(_) | Self::Vhost(_) => vec![SERVER.into()],
+            Self::Rdma(addresses) => addresses.clone(),
             Self::Loopback | Self::Ring(_) => {
                 vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
             }

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::fs;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::Path;
 
 use msgr_transport::posix::Posix;
+use msgr_transport::rdma::{Rdma, RdmaConfig};
 use msgr_transport::ring::{Ring, RingNetwork};
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
@@ -83,16 +85,26 @@ pub(crate) fn findings() -> Vec<Finding> {
         },
         Finding {
             name: "rdma",
-            status: not_built(),
+            status: rdma_status(),
             host: rdma(root),
         },
     ]
 }
 
-fn not_built() -> Status {
-    Status::Missing {
-        reason: "this version of msgr does not have it".to_owned(),
-        remedy: "no setting of this host changes that, a later version will".to_owned(),
+fn rdma_status() -> Status {
+    match Rdma::new(RdmaConfig::default()) {
+        Ok(_) => Status::Available {
+            detail: "reliable connections by rdma_cm".to_owned(),
+        },
+        Err(error) => Status::Missing {
+            remedy: match error.source.kind() {
+                ErrorKind::Unsupported => "install it (Debian: ibverbs-providers, librdmacm1)",
+                ErrorKind::NotFound => "add an adapter, or make one in software, see below",
+                _ => "load the connection manager: modprobe rdma_ucm",
+            }
+            .to_owned(),
+            reason: error.to_string(),
+        },
     }
 }
 
@@ -167,8 +179,8 @@ fn dpdk(root: &Path) -> Vec<Fact> {
 fn rdma(root: &Path) -> Vec<Fact> {
     let memlock = getrlimit(Resource::Memlock).current;
     vec![
-        library(root, "verbs", "libibverbs.so", "libibverbs-dev"),
-        library(root, "connection manager", "librdmacm.so", "librdmacm-dev"),
+        library(root, "verbs", "libibverbs.so", "ibverbs-providers"),
+        library(root, "connection manager", "librdmacm.so", "librdmacm1"),
         rdma_devices(root),
         lockable_memory(memlock),
     ]
@@ -267,11 +279,47 @@ fn rdma_devices(root: &Path) -> Fact {
     } else {
         None
     };
+    let described = devices.iter().map(|device| {
+        let ports = root.join("sys/class/infiniband").join(device).join("ports");
+        let ports = names(&ports).into_iter().map(|port| {
+            let folder = ports.join(&port);
+            let read = |file| fs::read_to_string(folder.join(file)).unwrap_or_default();
+            let (layer, state) = (read("link_layer"), read("state"));
+            let text = format!("; port {port}: {}, {}", layer.trim(), state.trim());
+            gids(&folder)
+                .iter()
+                .fold(text, |text, gid| format!("{text}, {gid}"))
+        });
+        device.clone() + &ports.collect::<String>()
+    });
     Fact {
         needs: "RDMA devices",
-        found: list(&devices),
+        found: list(&described.collect::<Vec<_>>()),
         remedy: remedy.map(str::to_owned),
     }
+}
+
+/// The addresses by which a port of a device is reached over Ethernet: each is one of its GIDs.
+fn gids(port: &Path) -> Vec<IpAddr> {
+    let folder = port.join("gids");
+    let read = |name: String| fs::read_to_string(folder.join(name)).ok();
+    let gids = names(&folder).into_iter().filter_map(read);
+    let parsed = gids.filter_map(|gid| gid.trim().parse::<Ipv6Addr>().ok());
+    let global = parsed.filter(|ip| !ip.is_unspecified() && !ip.is_unicast_link_local());
+    let mut addresses: Vec<_> = global.map(|ip| ip.to_canonical()).collect();
+    addresses.sort();
+    addresses.dedup();
+    addresses
+}
+
+/// Where this host can be reached over its RDMA devices.
+pub(super) fn rdma_addresses() -> Vec<IpAddr> {
+    let devices = Path::new("/sys/class/infiniband");
+    let ports = names(devices).into_iter().flat_map(|device| {
+        let ports = devices.join(device).join("ports");
+        names(&ports).into_iter().map(move |port| ports.join(port))
+    });
+    ports.flat_map(|port| gids(&port)).collect()
 }
 
 /// Registered memory is locked memory.
@@ -392,12 +440,14 @@ mod tests {
             .map(|finding| finding.name)
             .collect();
         let dpdk = msgr_transport::dpdk::version().err().map(|_| "dpdk");
-        let expected: Vec<_> = dpdk.into_iter().chain(["rdma"]).collect();
+        let rdma = Rdma::new(RdmaConfig::default()).err().map(|_| "rdma");
+        let expected: Vec<_> = dpdk.into_iter().chain(rdma).collect();
         assert_eq!(missing, expected);
         let json = serde_json::to_value(&findings[4]).unwrap();
+        let status = rdma.map_or("available", |_| "missing");
         assert_eq!(
             (&json["transport"], &json["status"]),
-            (&"rdma".into(), &"missing".into())
+            (&"rdma".into(), &status.into())
         );
     }
 }

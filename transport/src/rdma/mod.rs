@@ -37,6 +37,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fd::AsFd;
+use rustix::io::Errno;
 
 use crate::{
     BufferPool, Caps, Close, CloseReason, ConnId, ConnectOptions, Cost, Event, ListenOptions,
@@ -163,7 +164,11 @@ impl Rdma {
     fn with(libraries: Libraries, config: RdmaConfig) -> Result<Self, OpenError> {
         let error = |source| open_error(Operation::Start, None, source);
         config.check().map_err(error)?;
-        let names = libraries.device_names().map_err(error)?;
+        let names = match libraries.device_names() {
+            Ok(names) => names,
+            Err(source) if source.raw_os_error() == Some(Errno::NOSYS.raw_os_error()) => Vec::new(),
+            Err(source) => return Err(error(source)),
+        };
         if names.is_empty() {
             let message = "this host has no RDMA device";
             return Err(error(io::Error::new(io::ErrorKind::NotFound, message)));
@@ -368,12 +373,12 @@ fn list(work: &mut VecDeque<ConnId>, id: ConnId, conn: &mut Connection) {
 
 /// What a failure of the device means for a connection, by the kernel's error number.
 fn device_failed() -> CloseReason {
-    CloseReason::Os(rustix::io::Errno::NODEV.raw_os_error())
+    CloseReason::Os(Errno::NODEV.raw_os_error())
 }
 
 /// The peer does not keep to the protocol of this transport.
 fn misbehaved() -> CloseReason {
-    CloseReason::Os(rustix::io::Errno::PROTO.raw_os_error())
+    CloseReason::Os(Errno::PROTO.raw_os_error())
 }
 
 fn open_error(operation: Operation, address: Option<SocketAddr>, source: io::Error) -> OpenError {
