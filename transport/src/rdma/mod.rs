@@ -125,6 +125,8 @@ pub struct Rdma {
     conns: Slots<crate::slots::Conn, Connection>,
     listeners: Slots<crate::slots::Listener, Listener>,
     adapters: Vec<Adapter>,
+    /// Whether a listener's device is gone.
+    has_lost_listeners: bool,
     channel: Arc<EventChannel>,
     watch: Watch,
     /// Connections with something to do at the next poll.
@@ -183,6 +185,7 @@ impl Rdma {
             conns: Slots::default(),
             listeners: Slots::default(),
             adapters: Vec::new(),
+            has_lost_listeners: false,
             channel,
             watch,
             work: VecDeque::new(),

@@ -26,8 +26,10 @@ const REJECTED_BY_USER: i32 = 28;
 
 /// A listener.
 pub(super) struct Listener {
-    _id: CmId,
+    /// None while its device is gone.
+    id: Option<CmId>,
     at: SocketAddr,
+    backlog: u32,
 }
 
 /// Whether somebody at `bound` is in the way of, or the same as, `at`.
@@ -54,9 +56,42 @@ impl Rdma {
         let at = id.local().unwrap_or(at);
         let listener = self.listeners.insert_with(|listener| {
             id.set_token(listener.to_u64() | LISTENER);
-            Listener { _id: id, at }
+            Listener {
+                id: Some(id),
+                at,
+                backlog: options.backlog,
+            }
         });
         Ok((listener, at))
+    }
+
+    /// Listens again where a device was gone, and may have come back.
+    pub(super) fn reopen_listeners(&mut self) {
+        let lost = |(id, listener): (ListenerId, &Listener)| {
+            let lost = listener.id.is_none();
+            lost.then_some((id, listener.at, listener.backlog))
+        };
+        let lost: Vec<_> = self.listeners.iter().filter_map(lost).collect();
+        self.has_lost_listeners = false;
+        for (listener, at, backlog) in lost {
+            let id = self.bound(at, true).and_then(|mut id| {
+                id.listen(backlog)?;
+                Ok(id)
+            });
+            match id {
+                Ok(mut id) => {
+                    tracing::info!(%at, "listening again");
+                    id.set_token(listener.to_u64() | LISTENER);
+                    if let Some(listener) = self.listeners.get_mut(listener) {
+                        listener.id = Some(id);
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%at, %error, "not listening yet");
+                    self.has_lost_listeners = true;
+                }
+            }
+        }
     }
 
     /// An id bound to an address; to a port that others are bound to if it is `ours`.
@@ -146,8 +181,17 @@ impl Rdma {
         let channel = std::sync::Arc::clone(&self.channel);
         while let Some(CmEvent { token, kind }) = channel.next_event() {
             self.cost.system_calls += 1;
+            let listener = ListenerId::from_u64(token & !LISTENER);
             if let CmEventKind::Request(id, offer) = kind {
-                self.on_request(ListenerId::from_u64(token & !LISTENER), id, &offer);
+                self.on_request(listener, id, &offer);
+            } else if token & LISTENER != 0 {
+                if let (CmEventKind::DeviceRemoved, Some(listener)) =
+                    (kind, self.listeners.get_mut(listener))
+                {
+                    tracing::warn!(at = %listener.at, "not listening: the device was removed");
+                    listener.id = None;
+                    self.has_lost_listeners = true;
+                }
             } else if token & LISTENER == 0 {
                 self.on_progress(ConnId::from_u64(token), &kind, events);
             }
@@ -264,12 +308,19 @@ impl Rdma {
         let adapter = adapter.inspect_err(|error| {
             tracing::error!(device = name, %error, "the device cannot be used");
         })?;
-        let index = self.adapters.len();
+        // In the place of one that has failed, once its connections are gone.
+        let gone = |adapter: &Adapter| adapter.failed.is_some() && adapter.owners.is_empty();
+        let gone = self.adapters.iter().position(gone);
+        let index = gone.unwrap_or(self.adapters.len());
         let completions = rustix::fd::AsFd::as_fd(&adapter.completions);
         self.watch.add(completions, Source::Completions(index))?;
         self.watch
             .add(adapter.device.events(), Source::Device(index))?;
-        self.adapters.push(adapter);
+        if gone.is_some() {
+            self.adapters[index] = adapter;
+        } else {
+            self.adapters.push(adapter);
+        }
         Ok(index)
     }
 

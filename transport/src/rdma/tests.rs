@@ -101,15 +101,22 @@ fn a_connection_at_rest_stays() {
 #[test]
 fn a_device_that_fails_ends_its_connections_and_no_more() {
     let (mut pair, client, server) = Pair::<Fake>::connected();
+    let address = pair.server.local(server);
     pair.network.device.die();
     assert!(matches!(closed(&mut pair, client), CloseReason::Os(_)));
     pair.run_until("told", |pair| pair.server.closed(server).is_some());
 
-    // It comes back: new connections open it anew.
-    let address = pair.listen();
+    // It comes back, and the listener with it; new connections open it anew.
+    let objects = pair.network.device.objects();
+    let start = pair.network.now;
+    pair.run_until("looked after", |pair| {
+        pair.network.now > start + 2 * CONFIG.keepalive
+    });
     let (client, server) = pair.connect(address);
     pair.client.give(client, &b"again"[..]);
     pair.run_until("received", |pair| pair.server.received(server) == 5);
+    // In the place of what has failed: two queue pairs more than before.
+    assert_eq!(pair.network.device.objects(), objects + 2);
 }
 
 #[test]

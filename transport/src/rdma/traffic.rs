@@ -349,9 +349,6 @@ impl Rdma {
             }
             link.release(adapter);
         }
-        if self.conns.is_empty() {
-            self.keepalive = None;
-        }
         while let Some(id) = self.starved.pop_front() {
             self.list(id);
         }
@@ -393,11 +390,14 @@ impl Rdma {
                 }
             }
         }
-        if self.conns.is_empty() {
+        if self.conns.is_empty() && !self.has_lost_listeners {
             self.keepalive = None;
         } else if self.keepalive.is_none_or(|at| now >= at) {
             if self.keepalive.is_some() {
                 self.look_after();
+                if self.has_lost_listeners {
+                    self.reopen_listeners();
+                }
             }
             self.keepalive = Some(now + self.config.keepalive);
         }

@@ -79,6 +79,15 @@ fn new_id(channel: *mut sys::rdma_event_channel) -> *mut Id {
     }))
 }
 
+/// The device is removed: whoever listens there is told.
+pub(super) fn remove(fabric: &Fabric, device: u16) {
+    for (at, &listener) in &fabric.listeners {
+        if device_of(at.ip()) == device {
+            unsafe { (*listener).tell(sys::RDMA_CM_EVENT_DEVICE_REMOVAL, 0, &[]) };
+        }
+    }
+}
+
 impl Id {
     fn set_local(&mut self, fabric: &mut Fabric, at: SocketAddr) {
         self.local = Some(at);

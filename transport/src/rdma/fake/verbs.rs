@@ -132,6 +132,7 @@ pub(super) fn die(number: u16) {
             });
             context.bell.ring();
         }
+        super::cm::remove(fabric, number);
     });
 }
 
