@@ -1,0 +1,198 @@
+//! `msgr serve` and `msgr ping` over RDMA: separate processes, whichever of them dies, and a device
+//! that goes and comes back. For the device and the addresses of a guest of `ci/rdma-guest`.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard};
+
+use common::{Server, json, text};
+use serde_json::Value;
+
+const AT: &str = "v2:10.9.0.1:0/7";
+const COUNTERS: &str = "/sys/class/infiniband/rxe0/ports/1/hw_counters";
+
+/// The device, which all tests share and count on.
+struct Device<'a> {
+    before: String,
+    _alone: MutexGuard<'a, ()>,
+}
+
+impl Device<'_> {
+    fn new() -> Self {
+        static ALONE: Mutex<()> = Mutex::new(());
+        let alone = ALONE
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        Self {
+            before: resources(),
+            _alone: alone,
+        }
+    }
+
+    /// Nothing is left of what was made since the beginning, and no receive was ever missing.
+    fn assert_released(&self) {
+        assert_eq!(resources(), self.before);
+        for counter in ["rcvd_rnr_err", "send_rnr_err", "retry_rnr_exceeded_err"] {
+            let count = std::fs::read_to_string(format!("{COUNTERS}/{counter}")).unwrap();
+            assert_eq!(count.trim(), "0", "{counter}");
+        }
+    }
+}
+
+/// How many queue pairs, regions and so on the kernel knows of, without the device's number.
+fn resources() -> String {
+    let line = run("rdma", &["resource", "show"]);
+    line.split_once(": ").unwrap().1.trim().to_owned()
+}
+
+fn run(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{program} {args:?}: {}",
+        text(&output.stderr)
+    );
+    text(&output.stdout)
+}
+
+fn serve(policy: &'static str) -> [&'static str; 4] {
+    ["--transport", "rdma", "--policy", policy]
+}
+
+fn ping(server: &Server, args: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_msgr"))
+        .args(["ping", &server.addr.to_string(), "--transport", "rdma"])
+        .args(["--initial-backoff", "50", "--max-backoff", "500"])
+        .args(["--timeout", "120", "--json"])
+        .args(args)
+        .env("RUST_LOG", "msgr=debug")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Lets `happen` what is to happen while messages are under way, and returns how it ended.
+fn while_sending(mut client: Child, happen: impl FnOnce()) -> Value {
+    let mut log = BufReader::new(client.stderr.take().unwrap()).lines();
+    assert!(log.any(|line| line.unwrap().contains("connected to")));
+    happen();
+    let log: Vec<_> = log.map(Result::unwrap).collect();
+    let output = client.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", log.join("\n"));
+    json(&output.stdout)
+}
+
+fn assert_exactly_once(result: &Value, count: u64) {
+    for (field, expected) in [
+        ("received", count),
+        ("duplicates", 0),
+        ("out_of_order", 0),
+        ("corrupt", 0),
+    ] {
+        assert_eq!(result[field], expected, "{field} in {result}");
+    }
+}
+
+#[test]
+#[ignore = "needs an RDMA device"]
+fn a_hundred_thousand_messages_of_mixed_sizes() {
+    let device = Device::new();
+    let server = Server::start_at(AT, &serve("stateless-server"));
+    for (data, count) in [
+        (64, 90_000),
+        (4096, 9_500),
+        (65_536, 450),
+        (1 << 20, 40),
+        (4 << 20, 10),
+    ] {
+        let (data, number) = (data.to_string(), count.to_string());
+        let client = ping(&server, &["--data", &data, "--count", &number]);
+        assert_exactly_once(&while_sending(client, || ()), count);
+    }
+    assert_eq!(server.stop()["messages"], 100_000);
+    device.assert_released();
+}
+
+#[test]
+#[ignore = "needs an RDMA device"]
+fn a_server_that_is_killed_costs_no_message() {
+    let device = Device::new();
+    let policy = serve("stateful-server");
+    let server = Server::start_at(AT, &policy);
+    let client = ping(
+        &server,
+        &["--policy", "lossless-client", "--count", "20000"],
+    );
+    let mut successor = None;
+    let result = while_sending(client, || {
+        successor = Some(server.kill_and_restart(&policy));
+    });
+    assert_exactly_once(&result, 20_000);
+    assert_eq!(result["remote_resets"], 1, "{result}");
+    successor.unwrap().stop();
+    device.assert_released();
+}
+
+#[test]
+#[ignore = "needs an RDMA device"]
+fn a_client_that_is_killed_leaves_nothing_at_the_server() {
+    let device = Device::new();
+    let server = Server::start_at(AT, &serve("stateless-server"));
+    let mut client = ping(&server, &["--count", "1000000"]);
+    let mut log = BufReader::new(client.stderr.take().unwrap()).lines();
+    assert!(log.any(|line| line.unwrap().contains("connected to")));
+    client.kill().unwrap();
+    client.wait().unwrap();
+    let another = ping(&server, &["--count", "1000"]);
+    assert_exactly_once(&while_sending(another, || ()), 1000);
+    let totals = server.stop();
+    assert_eq!(totals["accepted"], 2, "{totals}");
+    device.assert_released();
+}
+
+#[test]
+#[ignore = "needs an RDMA device"]
+fn a_server_that_stops_for_a_while_costs_nothing_but_time() {
+    let device = Device::new();
+    let server = Server::start_at(AT, &serve("stateful-server"));
+    let client = ping(
+        &server,
+        &["--policy", "lossless-client", "--count", "10000"],
+    );
+    let result = while_sending(client, || {
+        server.pause();
+        std::thread::sleep(std::time::Duration::from_secs(5));
+        server.resume();
+    });
+    assert_exactly_once(&result, 10_000);
+    assert_eq!(result["reconnects"], 0, "{result}");
+    server.stop();
+    device.assert_released();
+}
+
+#[test]
+#[ignore = "needs an RDMA device"]
+fn a_device_that_is_removed_and_comes_back_costs_no_message() {
+    let device = Device::new();
+    let server = Server::start_at(AT, &serve("stateful-server"));
+    let client = ping(
+        &server,
+        &["--policy", "lossless-client", "--count", "20000"],
+    );
+    let result = while_sending(client, || {
+        run("rdma", &["link", "delete", "rxe0"]);
+        run(
+            "rdma",
+            &["link", "add", "rxe0", "type", "rxe", "netdev", "dummy0"],
+        );
+    });
+    assert_exactly_once(&result, 20_000);
+    assert_eq!(result["reconnects"], 1, "{result}");
+    server.stop();
+    device.assert_released();
+}
