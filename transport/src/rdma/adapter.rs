@@ -49,6 +49,8 @@ pub(super) struct Adapter {
     /// Blocks of messages that go out inline, reused.
     pub(super) inline: Vec<Block>,
     copies: BytesMut,
+    /// Whether its descriptors are watched.
+    pub(super) is_watched: bool,
     /// Why nothing works here any more.
     pub(super) failed: Option<&'static str>,
 }
@@ -107,6 +109,7 @@ impl Adapter {
             ahead: 0,
             inline: Vec::new(),
             copies: BytesMut::new(),
+            is_watched: false,
             failed: None,
             domain,
             device,

@@ -95,6 +95,8 @@ pub(super) struct Connection {
     /// Credits were owed at the last look already: nothing has taken them along since.
     pub(super) owes_credits: bool,
     pub(super) owes_room: bool,
+    /// Whether it is among those that wait for what all share.
+    pub(super) starved: bool,
     pub(super) touched: bool,
     pub(super) listed: bool,
     /// Anything received since the last look of the keepalive.
@@ -122,6 +124,7 @@ impl Connection {
             receiving: true,
             owes_credits: false,
             owes_room: false,
+            starved: false,
             touched: false,
             listed: false,
             heard: false,

@@ -207,6 +207,16 @@ impl Rdma {
         self.conns.get_mut(id).filter(|conn| conn.is_owned())
     }
 
+    /// There is more again of what all connections share.
+    fn feed(&mut self) {
+        while let Some(id) = self.starved.pop_front() {
+            if let Some(conn) = self.conns.get_mut(id) {
+                conn.starved = false;
+                list(&mut self.work, id, conn);
+            }
+        }
+    }
+
     /// Has the next poll look at a connection.
     fn list(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.get_mut(id) {
@@ -256,7 +266,7 @@ impl Transport for Rdma {
         self.cost.bytes_copied += taken as u64;
         conn.owes_room = !queue.is_empty();
         if conn.owes_room && link.has_room(adapter) {
-            self.starved.push_back(id);
+            starve(&mut self.starved, id, conn);
         }
         if !conn.touched {
             conn.touched = true;
@@ -371,6 +381,14 @@ fn list(work: &mut VecDeque<ConnId>, id: ConnId, conn: &mut Connection) {
     if !conn.listed {
         conn.listed = true;
         work.push_back(id);
+    }
+}
+
+/// Puts a connection among those that wait for what all share, once.
+fn starve(starved: &mut VecDeque<ConnId>, id: ConnId, conn: &mut Connection) {
+    if !conn.starved {
+        conn.starved = true;
+        starved.push_back(id);
     }
 }
 

@@ -305,7 +305,7 @@ impl Rdma {
             return Ok(index);
         }
         let adapter = Adapter::open(self.libraries, manager, &self.config);
-        let adapter = adapter.inspect_err(|error| {
+        let mut adapter = adapter.inspect_err(|error| {
             tracing::error!(device = name, %error, "the device cannot be used");
         })?;
         // In the place of one that has failed, once its connections are gone.
@@ -316,6 +316,7 @@ impl Rdma {
         self.watch.add(completions, Source::Completions(index))?;
         self.watch
             .add(adapter.device.events(), Source::Device(index))?;
+        adapter.is_watched = true;
         if gone.is_some() {
             self.adapters[index] = adapter;
         } else {

@@ -190,3 +190,35 @@ fn a_host_without_room_for_a_setting_says_which() {
     let error = Rdma::with(libraries(), config).err().expect("too small");
     assert!(error.to_string().contains("block_size is 100"), "{error}");
 }
+
+#[test]
+fn an_attempt_that_is_given_up_at_any_step_troubles_nobody() {
+    let mut accepted = 0;
+    for steps in 0..10 {
+        let mut pair = Pair::<Fake>::new();
+        let address = pair.listen();
+        let conn = pair.client.connect(address, None).expect("it starts");
+        for step in 0..steps {
+            let now = pair.network.tick();
+            let node = [&mut pair.client, &mut pair.server];
+            node.into_iter().nth(step % 2).expect("two").poll(now);
+        }
+        pair.client.close(conn, crate::Close::Abort);
+        pair.settle();
+        let given_up = std::mem::take(&mut pair.server.accepted);
+        accepted += given_up.len();
+        for gone in given_up {
+            assert!(
+                pair.server.closed(gone.conn).is_some(),
+                "after {steps} steps"
+            );
+        }
+        let (client, server) = pair.connect(address);
+        pair.client.give(client, &b"well"[..]);
+        pair.run_until("received", |pair| pair.server.received(server) == 4);
+    }
+    assert!(
+        (1..10).contains(&accepted),
+        "both before and after: {accepted}"
+    );
+}

@@ -2,13 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::fd::AsFd;
+
 use super::adapter::Adapter;
 use super::completion::{Completion, Failure};
 use super::connection::{Connection, Phase, SEND};
 use super::device::DeviceEvent;
 use super::watch::Source;
 use super::wire::Immediate;
-use super::{COMPLETIONS, LOOK_EVERY, Rdma, device_failed, list, misbehaved};
+use super::{COMPLETIONS, LOOK_EVERY, Rdma, device_failed, list, misbehaved, starve};
 use crate::{CloseReason, ConnId, Event};
 
 /// How long a device may take to give back the sends of a queue pair that has ended.
@@ -116,6 +118,14 @@ impl Rdma {
     /// A device has failed, and all connections over it.
     fn abandon(&mut self, index: usize) {
         let adapter = &mut self.adapters[index];
+        if std::mem::take(&mut adapter.is_watched) {
+            // They may be readable for ever, and have nothing more to say.
+            for descriptor in [adapter.completions.as_fd(), adapter.device.events()] {
+                if let Err(errno) = self.watch.remove(descriptor) {
+                    tracing::warn!(device = adapter.device.name(), %errno, "still watched");
+                }
+            }
+        }
         for &id in adapter.owners.values() {
             if let Some(conn) = self.conns.get_mut(id)
                 && conn.phase != Phase::Ending
@@ -148,9 +158,7 @@ impl Rdma {
         if conn.owes_room || conn.phase == Phase::Draining || conn.failed.is_some() {
             list(&mut self.work, id, conn);
         }
-        while let Some(id) = self.starved.pop_front() {
-            self.list(id);
-        }
+        self.feed();
     }
 
     fn take_receive(
@@ -269,7 +277,7 @@ impl Rdma {
                 conn.owes_room = false;
                 events.push(Event::Room { conn: id });
             } else {
-                self.starved.push_back(id);
+                starve(&mut self.starved, id, conn);
             }
         }
         if waits {
@@ -281,7 +289,10 @@ impl Rdma {
     fn finish(&mut self, id: ConnId, reason: CloseReason, events: &mut Vec<Event>) {
         if let Some(conn) = self.owned(id) {
             tracing::debug!(peer = %conn.remote, %reason, "connection over");
-            events.push(Event::Closed { conn: id, reason });
+            // Of one that was never accepted nobody knows.
+            if !matches!(conn.phase, Phase::Accepting(_)) {
+                events.push(Event::Closed { conn: id, reason });
+            }
         }
         self.end(id);
     }
@@ -349,9 +360,7 @@ impl Rdma {
             }
             link.release(adapter);
         }
-        while let Some(id) = self.starved.pop_front() {
-            self.list(id);
-        }
+        self.feed();
     }
 
     /// Does what is due. Whether there was anything.
@@ -412,6 +421,14 @@ impl Rdma {
             let Some(conn) = self.conns.get_mut(id) else {
                 continue;
             };
+            if conn.phase == Phase::Crossed {
+                conn.silent += 1;
+                if conn.silent >= SILENT_LOOKS {
+                    conn.fail(CloseReason::TimedOut);
+                    list(&mut self.work, id, conn);
+                }
+                continue;
+            }
             let Some(link) = &mut conn.link else {
                 continue;
             };

@@ -45,6 +45,11 @@ impl Watch {
         )
     }
 
+    /// Tells of a descriptor no more.
+    pub(super) fn remove(&self, descriptor: BorrowedFd<'_>) -> Result<(), Errno> {
+        epoll::delete(&self.0, descriptor)
+    }
+
     /// Asks once, without waiting.
     pub(super) fn look(&self, mut tell: impl FnMut(Source)) {
         let mut events = [MaybeUninit::uninit(); BATCH];
