@@ -43,10 +43,11 @@ impl Device<'_> {
     }
 }
 
-/// How many queue pairs, regions and so on the kernel knows of, without the device's number.
+/// How many queue pairs, regions and so on the kernel knows of on the device.
 fn resources() -> String {
-    let line = run("rdma", &["resource", "show"]);
-    line.split_once(": ").unwrap().1.trim().to_owned()
+    let all = run("rdma", &["resource", "show"]);
+    let ours = all.lines().find_map(|line| line.split_once("rxe0: "));
+    ours.unwrap().1.trim().to_owned()
 }
 
 fn run(program: &str, args: &[&str]) -> String {
