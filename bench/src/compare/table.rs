@@ -1,36 +1,33 @@
 //! The results as a table for people, up to 100 columns wide.
 
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{Cell, CellAlignment, Table, presets};
 
 use super::results::{Results, Spread};
 use crate::transports::Fact;
 
 const WIDTH: u16 = 100;
 
-/// The table: for each contender the median figure, and its ratio to the control.
+/// The table: for each case and contender the median figure, and its ratio to the control.
 pub(super) fn table(results: &Results) -> String {
     let mut table = Table::new();
-    table
-        .load_preset(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(WIDTH);
-    let mut header = vec![Cell::new("median of the rounds"), Cell::new("")];
-    for (at, name) in results.contenders.iter().enumerate() {
-        header.push(right(name));
-        if at > 0 {
-            header.push(Cell::new("ratio (min..max)"));
-        }
-    }
-    table.set_header(header);
+    table.load_preset(presets::NOTHING);
+    let ratio_to = format!("ratio to {} (min..max)", results.contenders[0]);
+    table.set_header(["", "", "median", "", &ratio_to]);
     for case in &results.cases {
-        let mut row = vec![Cell::new(&case.name), Cell::new(case.unit)];
-        for (at, summary) in case.contenders.iter().enumerate() {
-            row.push(right(&three_digits(summary.median)));
-            if at > 0 {
-                row.push(Cell::new(ratio(summary.ratio)));
-            }
+        for (at, (name, summary)) in results.contenders.iter().zip(&case.contenders).enumerate() {
+            let is_control = at == 0;
+            table.add_row([
+                Cell::new(if is_control { &case.name } else { "" }),
+                Cell::new(name),
+                Cell::new(three_digits(summary.median)).set_alignment(CellAlignment::Right),
+                Cell::new(case.unit),
+                Cell::new(if is_control {
+                    String::new()
+                } else {
+                    ratio(summary.ratio)
+                }),
+            ]);
         }
-        table.add_row(row);
     }
     table.trim_fmt()
 }
@@ -76,10 +73,6 @@ fn wrap(text: &str) -> String {
         column += word.len();
     }
     wrapped
-}
-
-fn right(text: &str) -> Cell {
-    Cell::new(text).set_alignment(CellAlignment::Right)
 }
 
 fn ratio(Spread { median, min, max }: Spread) -> String {
