@@ -50,7 +50,12 @@ impl Server {
     }
 
     /// `msgr` is a command that runs it, to which its arguments are added.
-    pub(crate) fn start_by(mut msgr: Command, addr: &str, args: &[&str]) -> Self {
+    pub(crate) fn start_by(msgr: Command, addr: &str, args: &[&str]) -> Self {
+        Self::try_start_by(msgr, addr, args).expect("it is ready")
+    }
+
+    /// The same, if it comes so far.
+    pub(crate) fn try_start_by(mut msgr: Command, addr: &str, args: &[&str]) -> Option<Self> {
         let mut child = msgr
             .args(["serve", "--bind", addr, "--json"])
             .args(args)
@@ -60,13 +65,12 @@ impl Server {
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         out.read_line(&mut line).unwrap();
-        let addr = line
-            .trim_end()
-            .strip_prefix("ready ")
-            .unwrap()
-            .parse()
-            .unwrap();
-        Self { child, out, addr }
+        let Some(addr) = line.trim_end().strip_prefix("ready ") else {
+            child.wait().unwrap();
+            return None;
+        };
+        let addr = addr.parse().unwrap();
+        Some(Self { child, out, addr })
     }
 
     pub(crate) fn threads(&self) -> usize {

@@ -10,10 +10,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd as _;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::common::{json, text};
+use crate::common::{Server, json, text};
 
 /// Which of DPDK's drivers is at our end.
 #[derive(Debug, Clone, Copy)]
@@ -218,6 +219,26 @@ impl Hosts {
         let mut show = self.ours().command("ip");
         let links = json(&run(show.args(["-json", "link", "show", "dpdk0"])).stdout);
         links[0]["xdp"]["prog"]["id"].as_u64()
+    }
+
+    /// Until `open` has opened the port at our end. After an owner of an `AF_XDP` socket has ended, and the
+    /// more so if it was killed, the kernel takes its time to let go of the queue.
+    pub(crate) fn opened<T>(&self, mut open: impl FnMut() -> Option<T>) -> T {
+        let is_held = matches!(self.link, Link::AfXdp { .. });
+        let deadline = Instant::now() + Duration::from_secs(if is_held { 20 } else { 0 });
+        loop {
+            if let Some(opened) = open() {
+                return opened;
+            }
+            assert!(Instant::now() < deadline, "the port does not open");
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// `msgr serve` at our end.
+    pub(crate) fn serve(&self, addr: &str, args: &[String]) -> Server {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        self.opened(|| Server::try_start_by(self.ours().msgr(), addr, &args))
     }
 
     /// The arguments that have `msgr` use DPDK at our end.
