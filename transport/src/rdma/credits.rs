@@ -182,8 +182,7 @@ mod tests {
             ends[1].1 -= 1;
         }
         let (mut at, mut sends) = (0, 0);
-        for idle in 0..2 {
-            let _ = idle;
+        for _ in 0..2 {
             while ends[at].0.is_due() {
                 assert!(ends[at].1 >= 1, "the credit to return credits is there");
                 ends[at].1 -= 1;

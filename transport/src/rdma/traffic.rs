@@ -378,26 +378,9 @@ impl Rdma {
                 any = true;
             }
         }
-        for queue in [0, 1] {
-            loop {
-                let queue = [&mut self.resting, &mut self.flushing]
-                    .into_iter()
-                    .nth(queue);
-                let Some((queue, (until, id))) =
-                    queue.and_then(|queue| queue.front().copied().map(|first| (queue, first)))
-                else {
-                    break;
-                };
-                let alive = self.conns.get(id).is_some();
-                if alive && now < until {
-                    break;
-                }
-                queue.pop_front();
-                if alive {
-                    self.remove(id);
-                    any = true;
-                }
-            }
+        while let Some(id) = self.over(now) {
+            self.remove(id);
+            any = true;
         }
         if self.conns.is_empty() && !self.has_lost_listeners {
             self.keepalive = None;
@@ -411,6 +394,23 @@ impl Rdma {
             self.keepalive = Some(now + self.config.keepalive);
         }
         any
+    }
+
+    /// A connection that the device has had time enough for.
+    fn over(&mut self, now: Instant) -> Option<ConnId> {
+        for queue in [&mut self.resting, &mut self.flushing] {
+            while let Some(&(until, id)) = queue.front() {
+                let alive = self.conns.get(id).is_some();
+                if alive && now < until {
+                    break;
+                }
+                queue.pop_front();
+                if alive {
+                    return Some(id);
+                }
+            }
+        }
+        None
     }
 
     /// The keepalive's look at every connection: whoever has sends under way must get some of them
