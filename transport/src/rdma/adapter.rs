@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use msgr_rdma_sys as sys;
 
 use super::RdmaConfig;
 use super::arena::{Arena, Block};
@@ -13,8 +14,10 @@ use super::cm::CmId;
 use super::completion::{Completion, CompletionQueue};
 use super::credits::Grants;
 use super::device::{Device, Domain, Libraries};
+use super::loan::Loan;
 use super::queue_pair::{QueuePair, SendBatch};
 use super::receive_queue::ReceiveQueue;
+use super::wire::OFFERS;
 use crate::{BufferPool, ConnId, Cost};
 
 /// Completions taken with one call.
@@ -25,6 +28,9 @@ pub(super) const CONTROL: usize = 8;
 const COPY_UP: usize = 1 << 10;
 /// What received bytes are copied into, until it is used up.
 const COPY_BLOCK: usize = 256 << 10;
+/// Blocks to read into that the application never gets: what lands there when it has all others is
+/// copied out of them, so that somebody who holds on to bytes stops nobody.
+const KEEP: usize = 2;
 
 /// A device in use.
 pub(super) struct Adapter {
@@ -34,6 +40,12 @@ pub(super) struct Adapter {
     receives: ReceiveQueue,
     receive_arena: Arc<Arena>,
     pub(super) send_arena: Arc<Arena>,
+    /// What peers offer is read into there.
+    landing: Arc<Arena>,
+    /// Blocks of it that are being read into.
+    reading: usize,
+    /// How many reads a queue pair may have under way; 0 is none at all.
+    pub(super) reads: u8,
     pub(super) grants: Grants,
     /// How many more sends there is room for in the completion queue.
     pub(super) slots: usize,
@@ -75,19 +87,20 @@ impl Adapter {
         }
         let domain = Arc::new(Domain::new(Arc::clone(&device))?);
         let completions = CompletionQueue::new(&device, entries as u32)?;
-        let arena = |blocks| match Arena::new(&domain, blocks, config.block_size) {
+        let arena = |blocks, size| match Arena::new(&domain, blocks, size) {
             Ok(arena) => Ok(Arc::new(arena)),
             Err(error) => Err(io::Error::new(
                 error.kind(),
                 format!(
                     "{} bytes cannot be registered with {}: {error} (see ulimit -l)",
-                    blocks * config.block_size,
+                    blocks * size,
                     device.name()
                 ),
             )),
         };
-        let receive_arena = arena(receives + config.spare_blocks)?;
-        let send_arena = arena(config.send_blocks)?;
+        let receive_arena = arena(receives + config.spare_blocks, config.block_size)?;
+        let send_arena = arena(config.send_blocks, config.block_size)?;
+        let landing = arena(config.landing_blocks, config.landing_size)?;
         let mut queue = ReceiveQueue::new(&domain, &receive_arena, receives as u32)?;
         for _ in 0..receives {
             let block = receive_arena.take().expect("all of them are free");
@@ -99,6 +112,9 @@ impl Adapter {
             receives: queue,
             receive_arena,
             send_arena,
+            landing,
+            reading: 0,
+            reads: limits.reads.min(OFFERS as u32) as u8,
             grants: Grants::new(receives as u32, config.share as u32),
             slots,
             all_slots: slots,
@@ -122,7 +138,7 @@ impl Adapter {
             &self.domain,
             self.completions.raw(),
             self.receives.raw(),
-            &self.send_arena,
+            [&self.send_arena, &self.receive_arena, &self.landing],
             (self.depth + CONTROL) as u32,
         )
     }
@@ -140,6 +156,11 @@ impl Adapter {
     /// The block that a completion has brought back.
     pub(super) fn take_receive(&mut self, request: u64) -> Option<Block> {
         self.receives.take(request)
+    }
+
+    /// The first `len` bytes of such a block.
+    pub(super) fn received(&self, block: &Block, len: usize) -> &[u8] {
+        self.receive_arena.bytes(block, len)
     }
 
     /// Posts a block whose bytes nobody needs, or again.
@@ -190,6 +211,60 @@ impl Adapter {
         self.copies.extend_from_slice(bytes);
         self.post_receive(block);
         self.copies.split().freeze()
+    }
+
+    /// A block to read into, if there is one.
+    pub(super) fn open_landing(&mut self) -> Option<Block> {
+        let block = self.landing.take();
+        self.reading += usize::from(block.is_some());
+        block
+    }
+
+    /// The first `len` bytes of such a block, as the device is told about them.
+    pub(super) fn landing(&self, block: &Block, len: usize) -> sys::ibv_sge {
+        self.landing.element(block, len)
+    }
+
+    /// The most bytes of one read.
+    pub(super) fn landing_size(&self) -> usize {
+        self.landing.block_size()
+    }
+
+    /// What was read into a block, which is copied out of it if the application has too many.
+    pub(super) fn land(
+        &mut self,
+        block: Block,
+        len: usize,
+        pool: &mut BufferPool,
+        cost: &mut Cost,
+    ) -> Bytes {
+        let held = self.landing.blocks() - self.landing.free() - self.reading;
+        if held + KEEP < self.landing.blocks() {
+            self.reading -= 1;
+            return self.landing.lease(block, len);
+        }
+        let mut bytes = pool.take_exact(len);
+        bytes.extend_from_slice(self.landing.bytes(&block, len));
+        cost.bytes_copied += len as u64;
+        self.close_landing(block);
+        bytes.freeze()
+    }
+
+    /// Gives such a block back.
+    pub(super) fn close_landing(&mut self, block: Block) {
+        self.reading -= 1;
+        self.landing.give(block);
+    }
+
+    /// Lends bytes to a peer.
+    pub(super) fn lend(&self, bytes: Bytes) -> io::Result<Loan> {
+        Loan::new(&self.domain, bytes)
+    }
+
+    /// What the device is told about bytes that came from here, and so lie in registered memory.
+    pub(super) fn find(&self, bytes: &[u8]) -> Option<sys::ibv_sge> {
+        let arenas = [&self.landing, &self.receive_arena];
+        arenas.into_iter().find_map(|arena| arena.find(bytes))
     }
 
     /// Takes more completions, unless some are waiting to be looked at. Whether there are any.

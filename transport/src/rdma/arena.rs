@@ -171,6 +171,18 @@ impl Arena {
         }
     }
 
+    /// What the device is told about bytes that lie in this memory, or None if they do not.
+    pub(super) fn find(&self, bytes: &[u8]) -> Option<sys::ibv_sge> {
+        let start = self.region.memory.as_ptr() as usize;
+        let at = bytes.as_ptr() as usize;
+        let within = at >= start && at + bytes.len() <= start + self.region.len;
+        within.then(|| sys::ibv_sge {
+            addr: at as u64,
+            length: bytes.len() as u32,
+            lkey: self.lkey(),
+        })
+    }
+
     fn lkey(&self) -> u32 {
         // SAFETY: the registration is valid as long as we are.
         unsafe { (*self.region.mr.as_ptr()).lkey }

@@ -169,6 +169,8 @@ pub(super) enum CmEventKind {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Parameters<'a> {
     pub(super) queue_pair: u32,
+    /// How many reads each end may have under way.
+    pub(super) reads: u8,
     pub(super) private: &'a [u8],
 }
 
@@ -183,9 +185,8 @@ impl Parameters<'_> {
         sys::rdma_conn_param {
             private_data: self.private.as_ptr().cast(),
             private_data_len: self.private.len() as u8,
-            // For reads of the peer's memory and ours, of which there are none.
-            responder_resources: 0,
-            initiator_depth: 0,
+            responder_resources: self.reads,
+            initiator_depth: self.reads,
             flow_control: 1,
             retry_count: RETRIES,
             rnr_retry_count: RECEIVER_RETRIES,

@@ -4,20 +4,25 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
+use msgr_rdma_sys::ibv_sge;
 
 use super::adapter::{Adapter, CONTROL};
 use super::arena::Block;
 use super::cm::CmId;
 use super::credits::{Grant, RESERVE};
+use super::loan::Loan;
 use super::queue_pair::QueuePair;
-use super::wire::Immediate;
-use crate::{CloseReason, Cost, ListenerId, TxQueue};
+use super::wire::{Hello, Immediate, OFFERS, Offer};
+use crate::{BufferPool, CloseReason, Cost, ListenerId, TxQueue};
 
 /// Marks the completion of a send; that of a receive has the number of a block.
 pub(super) const SEND: u64 = 1 << 63;
 /// Of sends that nobody waits for, every such one says when it is over.
 const SIGNAL_EVERY: usize = 16;
+/// From this size on bytes that lie in registered memory are sent from there: below, a copy costs
+/// less than a send.
+const LINK_FROM: usize = 8 << 10;
 
 /// How far a connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,11 +42,34 @@ pub(super) enum Phase {
     Ending,
 }
 
-/// A message that was posted, or will be at the next flush.
+/// A message that will be posted at the next flush.
 #[derive(Debug)]
-struct Message {
-    block: Option<Block>,
-    len: usize,
+enum Message {
+    /// So many bytes, copied.
+    Copied(Block, usize),
+    /// Bytes that lie in registered memory.
+    Linked(Bytes, ibv_sge),
+    /// An offer, of the last loan but so many.
+    Offer(Block),
+}
+
+/// What a work request that was posted keeps until it is over.
+#[derive(Debug)]
+enum Posted {
+    /// A send without any, or that took it along.
+    Nothing,
+    Block(Block),
+    Bytes(#[allow(dead_code)] Bytes),
+    /// A read of so many bytes.
+    Read(Block, usize),
+}
+
+/// What the peer has sent and the caller has not got yet.
+#[derive(Debug)]
+pub(super) enum Held {
+    Received(Block, usize),
+    /// The next of its offers.
+    Offered,
 }
 
 /// The queue pair of a connection and what is under way on it.
@@ -57,10 +85,21 @@ pub(super) struct Link {
     credits: u32,
     /// The most bytes of a send.
     chunk: usize,
+    /// The most bytes of an offer, and from how many on we make them.
+    offer_size: usize,
+    offer_from: usize,
     /// Filled by `send`, posted by `flush`; the last may have room. Each has its credit and slot.
     staged: VecDeque<Message>,
     /// Posted, in order.
-    posted: VecDeque<Option<Block>>,
+    posted: VecDeque<Posted>,
+    /// What the peer may read, in the order of our offers.
+    loans: VecDeque<Loan>,
+    /// The peer's offers: those that are not being read yet; what was read of others and is not
+    /// handed up; how many are read and the peer does not know; and all that it counts.
+    offers: VecDeque<Offer>,
+    landed: VecDeque<Bytes>,
+    read: u8,
+    open_offers: usize,
     /// How many messages have completed, ever.
     pub(super) completed: u64,
     /// How many of the last posted do not say when they are over.
@@ -86,7 +125,7 @@ pub(super) struct Connection {
     /// The peer, or the manager, has ended it. What was received before still counts.
     pub(super) disconnected: bool,
     /// Received while the caller wanted nothing.
-    pub(super) held: VecDeque<(Block, usize)>,
+    pub(super) held: VecDeque<Held>,
     /// The peer's last byte is received.
     pub(super) ended: bool,
     /// Our end is announced to the peer.
@@ -154,10 +193,9 @@ impl Connection {
     /// Whether everything is out, the end included, and acknowledged by the peer's device.
     pub(super) fn is_drained(&self) -> bool {
         self.said_last
-            && self
-                .link
-                .as_ref()
-                .is_none_or(|link| link.posted.is_empty() && link.staged.is_empty())
+            && self.link.as_ref().is_none_or(|link| {
+                link.is_idle() && link.staged.is_empty() && link.loans.is_empty()
+            })
     }
 
     /// Announces the end behind the last byte, if that is possible now.
@@ -183,8 +221,15 @@ impl Link {
             grant,
             credits: 0,
             chunk: 0,
+            offer_size: 0,
+            offer_from: usize::MAX,
             staged: VecDeque::new(),
             posted: VecDeque::new(),
+            loans: VecDeque::new(),
+            offers: VecDeque::new(),
+            landed: VecDeque::new(),
+            read: 0,
+            open_offers: 0,
             completed: 0,
             unsignalled: 0,
             unsignalled_block: false,
@@ -192,9 +237,14 @@ impl Link {
     }
 
     /// Takes note of what the peer has offered.
-    pub(super) fn begin(&mut self, credits: u16, block_size: u32, adapter: &Adapter) {
-        self.credits = credits.into();
-        self.chunk = adapter.send_arena.block_size().min(block_size as usize);
+    pub(super) fn begin(&mut self, hello: Hello, offer_from: usize, adapter: &Adapter) {
+        self.credits = hello.credits.into();
+        let block_size = hello.block_size as usize;
+        self.chunk = adapter.send_arena.block_size().min(block_size);
+        if hello.reads > 0 && hello.read_size > 0 && adapter.reads > 0 {
+            self.offer_size = adapter.landing_size().min(hello.read_size as usize);
+            self.offer_from = offer_from;
+        }
         self.staged.reserve(adapter.depth());
         self.posted.reserve(adapter.depth() + CONTROL);
         self.is_ready = true;
@@ -207,7 +257,9 @@ impl Link {
 
     /// Whether another message may be staged, as far as this connection is concerned.
     pub(super) fn has_room(&self, adapter: &Adapter) -> bool {
-        self.credits > RESERVE && self.posted.len() + self.staged.len() < adapter.depth()
+        self.credits > RESERVE
+            && self.posted.len() + self.staged.len() < adapter.depth()
+            && self.loans.len() < OFFERS
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -219,36 +271,100 @@ impl Link {
         self.unsignalled == 0
     }
 
-    /// Copies segments into blocks, as many as there is room for; returns how many bytes.
-    pub(super) fn stage(&mut self, queue: &mut TxQueue, adapter: &mut Adapter) -> usize {
+    /// Takes segments, as many as there is room for; returns how many bytes.
+    pub(super) fn stage(
+        &mut self,
+        queue: &mut TxQueue,
+        adapter: &mut Adapter,
+        cost: &mut Cost,
+    ) -> usize {
         let mut bytes = 0;
         while let Some(segment) = queue.front_mut() {
             if segment.is_empty() {
                 queue.pop_front();
                 continue;
             }
-            let is_full = |message: &Message| message.len == self.chunk;
-            if self.staged.back().is_none_or(is_full) {
-                let Some(message) = self.open_message(adapter) else {
-                    break;
-                };
-                self.staged.push_back(message);
+            let mut some = 0;
+            if segment.len() >= self.offer_from {
+                some = self.stage_offer(segment, adapter);
+            } else if segment.len() >= LINK_FROM {
+                some = self.stage_link(segment, adapter);
             }
-            let Some(Message {
-                block: Some(block),
-                len,
-            }) = self.staged.back_mut()
-            else {
+            if some == 0 {
+                some = self.stage_copy(segment, adapter);
+                cost.bytes_copied += some as u64;
+            }
+            if some == 0 {
                 break;
-            };
-            let some = segment.len().min(self.chunk - *len);
-            adapter.send_arena.bytes_mut(block)[*len..*len + some]
-                .copy_from_slice(&segment[..some]);
-            *len += some;
+            }
             bytes += some;
             segment.advance(some);
         }
         bytes
+    }
+
+    /// Copies the beginning of a segment into a block, as much as fits.
+    fn stage_copy(&mut self, segment: &Bytes, adapter: &mut Adapter) -> usize {
+        let has_room =
+            |message: &Message| matches!(message, Message::Copied(_, len) if *len < self.chunk);
+        if !self.staged.back().is_some_and(has_room) {
+            let Some(block) = self.open_message(adapter) else {
+                return 0;
+            };
+            self.staged.push_back(Message::Copied(block, 0));
+        }
+        let Some(Message::Copied(block, len)) = self.staged.back_mut() else {
+            return 0;
+        };
+        let some = segment.len().min(self.chunk - *len);
+        adapter.send_arena.bytes_mut(block)[*len..*len + some].copy_from_slice(&segment[..some]);
+        *len += some;
+        some
+    }
+
+    /// Has the beginning of a segment sent from where it is, if that is registered memory.
+    fn stage_link(&mut self, segment: &Bytes, adapter: &mut Adapter) -> usize {
+        let some = segment.len().min(self.chunk);
+        let Some(element) = adapter.find(&segment[..some]) else {
+            return 0;
+        };
+        if !self.has_room(adapter) || adapter.slots == 0 {
+            return 0;
+        }
+        adapter.slots -= 1;
+        self.credits -= 1;
+        let bytes = segment.slice(..some);
+        self.staged.push_back(Message::Linked(bytes, element));
+        some
+    }
+
+    /// Lends the beginning of a segment to the peer, and offers it.
+    fn stage_offer(&mut self, segment: &Bytes, adapter: &mut Adapter) -> usize {
+        let some = segment.len().min(self.offer_size);
+        if !self.has_room(adapter) || !adapter.grants.promise() {
+            return 0;
+        }
+        let Some(mut block) = self.open_message(adapter) else {
+            adapter.grants.fulfil(1);
+            return 0;
+        };
+        match adapter.lend(segment.slice(..some)) {
+            Ok(loan) => {
+                let bytes = adapter.send_arena.bytes_mut(&mut block);
+                bytes[..Offer::LEN].copy_from_slice(&loan.offer().encode());
+                self.staged.push_back(Message::Offer(block));
+                self.loans.push_back(loan);
+                some
+            }
+            Err(error) => {
+                let device = adapter.device.name();
+                tracing::warn!(device, %error, "large data is copied: it cannot be registered");
+                self.offer_from = usize::MAX;
+                adapter.grants.fulfil(1);
+                self.staged.push_back(Message::Copied(block, 0));
+                0
+            }
+        }
     }
 
     /// Whether the next send is to say when it is over: the last one behind blocks, which are
@@ -265,17 +381,14 @@ impl Link {
         signalled
     }
 
-    fn open_message(&mut self, adapter: &mut Adapter) -> Option<Message> {
+    fn open_message(&mut self, adapter: &mut Adapter) -> Option<Block> {
         if !self.has_room(adapter) || adapter.slots == 0 {
             return None;
         }
         let block = adapter.send_arena.take()?;
         adapter.slots -= 1;
         self.credits -= 1;
-        Some(Message {
-            block: Some(block),
-            len: 0,
-        })
+        Some(block)
     }
 
     /// Posts what is staged, with one doorbell.
@@ -289,29 +402,43 @@ impl Link {
             return Ok(());
         }
         let inline = self.queue_pair.inline();
-        let mut credits = self.grant.give_back(&mut adapter.grants);
+        let mut immediate = Immediate {
+            credits: self.grant.give_back(&mut adapter.grants),
+            read: self.tell_read(),
+            ..Immediate::default()
+        };
         let short = adapter.is_short();
         let mut staged = std::mem::take(&mut self.staged);
         for (index, message) in staged.drain(..).enumerate() {
-            let is_inline = message.len <= inline;
+            immediate.offer = matches!(message, Message::Offer(_));
+            let (element, keeps) = match message {
+                Message::Copied(block, len) => (
+                    adapter.send_arena.element(&block, len),
+                    Posted::Block(block),
+                ),
+                Message::Linked(bytes, element) => (element, Posted::Bytes(bytes)),
+                Message::Offer(block) => (
+                    adapter.send_arena.element(&block, Offer::LEN),
+                    Posted::Block(block),
+                ),
+            };
+            let is_inline = element.length as usize <= inline;
             let is_last = index + 1 == count;
             let signalled = self.signal(!is_inline, is_last, short);
-            let immediate = Immediate {
-                credits: std::mem::take(&mut credits),
-                last: false,
-            };
-            let request = SEND | (self.completed + self.posted.len() as u64 + 1);
             adapter.batch.send(
-                request,
-                (&adapter.send_arena, message.block.as_ref(), message.len),
-                immediate.encode(),
+                self.next_request(),
+                Some(element),
+                std::mem::take(&mut immediate).encode(),
                 (is_inline, signalled),
             );
-            // An inline message's block is free once it is posted.
-            self.posted.push_back(message.block);
-            if is_inline && let Some(block) = self.posted.back_mut() {
-                adapter.inline.extend(block.take());
-            }
+            self.posted.push_back(match keeps {
+                // An inline message's block is free once it is posted.
+                Posted::Block(block) if is_inline => {
+                    adapter.inline.push(block);
+                    Posted::Nothing
+                }
+                keeps => keeps,
+            });
         }
         self.staged = staged;
         cost.doorbells += 1;
@@ -331,24 +458,27 @@ impl Link {
         cost: &mut Cost,
     ) -> Result<bool, CloseReason> {
         let most = adapter.depth() + CONTROL - 2;
-        if self.credits == 0 || adapter.slots == 0 || self.posted.len() >= most {
+        let is_free = self.read > 0;
+        if (self.credits == 0 && !is_free) || adapter.slots == 0 || self.posted.len() >= most {
             return Ok(false);
         }
-        let credits = self.grant.give_back(&mut adapter.grants);
-        if credits == 0 && !last {
+        let immediate = Immediate {
+            credits: self.grant.give_back(&mut adapter.grants),
+            read: self.tell_read(),
+            offer: false,
+            last,
+        };
+        if immediate == Immediate::default() {
             return Ok(true);
         }
-        self.credits -= 1;
+        self.credits -= u32::from(!is_free);
         adapter.slots -= 1;
         let signalled = self.signal(false, true, last || adapter.is_short());
-        let request = SEND | (self.completed + self.posted.len() as u64 + 1);
-        adapter.batch.send(
-            request,
-            (&adapter.send_arena, None, 0),
-            Immediate { credits, last }.encode(),
-            (false, signalled),
-        );
-        self.posted.push_back(None);
+        let request = self.next_request();
+        adapter
+            .batch
+            .send(request, None, immediate.encode(), (false, signalled));
+        self.posted.push_back(Posted::Nothing);
         cost.doorbells += 1;
         let posted = self.queue_pair.post(&mut adapter.batch);
         posted
@@ -364,23 +494,111 @@ impl Link {
         }
         adapter.slots -= 1;
         self.signal(false, true, true);
-        let request = SEND | (self.completed + self.posted.len() as u64 + 1);
-        adapter.batch.probe(request);
-        self.posted.push_back(None);
+        adapter.batch.probe(self.next_request());
+        self.posted.push_back(Posted::Nothing);
         self.queue_pair.post(&mut adapter.batch).is_ok()
     }
 
-    /// All messages up to this one are over.
-    pub(super) fn complete(&mut self, request: u64, adapter: &mut Adapter) {
+    /// What the next request is called: how many there were, with it.
+    fn next_request(&self) -> u64 {
+        SEND | (self.completed + self.posted.len() as u64 + 1)
+    }
+
+    /// How many more offers are read, for a send that tells the peer.
+    fn tell_read(&mut self) -> u8 {
+        let read = std::mem::take(&mut self.read);
+        self.open_offers -= usize::from(read);
+        read
+    }
+
+    /// Whether the peer should be told soon what it may have again.
+    pub(super) fn owes(&self) -> bool {
+        self.grant.is_due() || self.read > 0
+    }
+
+    /// Takes note of an offer. False if the peer must not make it.
+    pub(super) fn take_offer(&mut self, bytes: &[u8], adapter: &Adapter) -> bool {
+        let Some(offer) = Offer::decode(bytes) else {
+            return false;
+        };
+        let is_allowed = adapter.reads > 0
+            && self.open_offers < OFFERS
+            && (1..=adapter.landing_size()).contains(&(offer.len as usize));
+        if is_allowed {
+            self.open_offers += 1;
+            self.offers.push_back(offer);
+        }
+        is_allowed
+    }
+
+    /// The peer has read so many of our offers. False if there are not so many.
+    pub(super) fn end_loans(&mut self, read: u8, adapter: &mut Adapter) -> bool {
+        let read = usize::from(read);
+        if read > self.loans.len() {
+            return false;
+        }
+        self.loans.drain(..read);
+        adapter.grants.fulfil(read);
+        true
+    }
+
+    /// What was read of the oldest offer that is not handed up, once it is.
+    pub(super) fn landed(&mut self) -> Option<Bytes> {
+        self.landed.pop_front()
+    }
+
+    /// Reads what is offered, as far as there is room. Whether more is to be read when others have
+    /// given memory back.
+    pub(super) fn read_offers(
+        &mut self,
+        adapter: &mut Adapter,
+        cost: &mut Cost,
+    ) -> Result<bool, CloseReason> {
+        let most = adapter.depth() + CONTROL - 2;
+        let mut any = false;
+        while let Some(offer) = self.offers.front()
+            && adapter.slots > 0
+            && self.posted.len() < most
+            && let Some(block) = adapter.open_landing()
+        {
+            let len = offer.len as usize;
+            let element = adapter.landing(&block, len);
+            adapter.batch.read(self.next_request(), element, offer);
+            adapter.slots -= 1;
+            self.signal(false, true, true);
+            self.posted.push_back(Posted::Read(block, len));
+            self.offers.pop_front();
+            any = true;
+        }
+        if any {
+            cost.doorbells += 1;
+            let posted = self.queue_pair.post(&mut adapter.batch);
+            posted.map_err(|error| CloseReason::from(&error))?;
+        }
+        Ok(!self.offers.is_empty())
+    }
+
+    /// All messages up to this one are over, and this one `well` or not.
+    pub(super) fn complete(
+        &mut self,
+        (request, well): (u64, bool),
+        adapter: &mut Adapter,
+        (pool, cost): (&mut BufferPool, &mut Cost),
+    ) {
         let upto = request & !SEND;
         while self.completed < upto {
-            let Some(block) = self.posted.pop_front() else {
+            let Some(keeps) = self.posted.pop_front() else {
                 break;
             };
             self.completed += 1;
             adapter.slots += 1;
-            if let Some(block) = block {
-                adapter.send_arena.give(block);
+            match keeps {
+                Posted::Read(block, len) if well => {
+                    let bytes = adapter.land(block, len, pool, cost);
+                    self.landed.push_back(bytes);
+                    self.read += 1;
+                }
+                keeps => keeps.give_back(adapter),
             }
         }
     }
@@ -389,8 +607,9 @@ impl Link {
     pub(super) fn drop_staged(&mut self, adapter: &mut Adapter) {
         for message in self.staged.drain(..) {
             adapter.slots += 1;
-            if let Some(block) = message.block {
-                adapter.send_arena.give(block);
+            match message {
+                Message::Copied(block, _) | Message::Offer(block) => adapter.send_arena.give(block),
+                Message::Linked(..) => {}
             }
         }
     }
@@ -401,9 +620,20 @@ impl Link {
         adapter.owners.remove(&self.queue_pair.number());
         drop(self.queue_pair);
         adapter.slots += self.posted.len();
-        for block in self.posted.drain(..).flatten() {
-            adapter.send_arena.give(block);
+        for keeps in self.posted.drain(..) {
+            keeps.give_back(adapter);
         }
+        adapter.grants.fulfil(self.loans.len());
         adapter.grants.close(&self.grant);
+    }
+}
+
+impl Posted {
+    fn give_back(self, adapter: &mut Adapter) {
+        match self {
+            Self::Block(block) => adapter.send_arena.give(block),
+            Self::Read(block, _) => adapter.close_landing(block),
+            Self::Nothing | Self::Bytes(_) => {}
+        }
     }
 }

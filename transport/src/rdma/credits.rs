@@ -6,6 +6,8 @@
 //! send, or with one made for it. Such a send takes a credit itself; so that there always is one,
 //! the last is kept for that, and returning needs at least two that are owed. It follows that of
 //! two ends that wait for each other, one has the credit to end it.
+//!
+//! That an offer was read is told beside all this: who offers keeps a receive for it.
 
 /// The fewest receives a connection works with: two may be under way while two come back.
 pub(super) const LEAST: u32 = 4;
@@ -50,6 +52,18 @@ impl Grants {
     /// Takes back what a connection had, when nothing more can arrive on it.
     pub(super) fn close(&mut self, grant: &Grant) {
         self.granted -= grant.share;
+    }
+
+    /// Keeps a receive for the word that an offer was read, if one is left.
+    pub(super) fn promise(&mut self) -> bool {
+        let possible = self.free() > 0;
+        self.granted += u32::from(possible);
+        possible
+    }
+
+    /// So many offers were read, or will not be.
+    pub(super) fn fulfil(&mut self, offers: usize) {
+        self.granted -= offers as u32;
     }
 
     fn free(&self) -> u32 {

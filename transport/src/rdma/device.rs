@@ -84,6 +84,8 @@ pub(super) struct Limits {
     pub(super) shared_receives: u32,
     /// Work requests in a queue pair.
     pub(super) work_requests: u32,
+    /// Reads that a queue pair has under way, and serves, at a time.
+    pub(super) reads: u32,
 }
 
 /// A device, opened. Its asynchronous events are those of what was made with it.
@@ -131,6 +133,7 @@ impl Device {
                 completions: 0,
                 shared_receives: 0,
                 work_requests: 0,
+                reads: 0,
             },
         };
         opened.limits = opened.query()?;
@@ -149,6 +152,11 @@ impl Device {
             completions: positive(attributes.max_cqe),
             shared_receives: positive(attributes.max_srq_wr),
             work_requests: positive(attributes.max_qp_wr),
+            reads: positive(
+                attributes
+                    .max_qp_rd_atom
+                    .min(attributes.max_qp_init_rd_atom),
+            ),
         })
     }
 

@@ -21,6 +21,7 @@ mod credits;
 mod device;
 #[cfg(test)]
 mod fake;
+mod loan;
 mod queue_pair;
 mod receive_queue;
 mod setup;
@@ -49,6 +50,7 @@ use connection::{Connection, Phase};
 use device::Libraries;
 use setup::Listener;
 use watch::{Source, Watch};
+use wire::OFFERS;
 
 const NAME: &str = "rdma";
 /// Segments below this size are better copied together by the caller: they are copied anyway.
@@ -62,7 +64,8 @@ const COMPLETIONS: usize = 256;
 
 /// How much memory a transport registers, and what connections get of it. It is registered per
 /// device in use, when that is first used: `(receive_blocks + spare_blocks + send_blocks) *
-/// block_size` bytes, 48 MiB by default, which `RLIMIT_MEMLOCK` has to allow.
+/// block_size + landing_blocks * landing_size` bytes, 64 MiB by default, which `RLIMIT_MEMLOCK` has
+/// to allow; what is on loan to peers comes on top of it, at most 4 pieces for each connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RdmaConfig {
     /// The most bytes of one send or receive, at least 1 KiB.
@@ -74,6 +77,14 @@ pub struct RdmaConfig {
     pub spare_blocks: usize,
     /// Blocks to send from.
     pub send_blocks: usize,
+    /// Data segments from this size on are not sent, but read by the peer from where they are, in
+    /// bytes; at least 4 KiB.
+    pub offer_from: usize,
+    /// How many bytes are read at a time of what a peer offers, at least 4 KiB.
+    pub landing_size: usize,
+    /// Blocks of that size to read into, at least 3. The application may have all but two of them
+    /// in its hands; what is read beyond that is copied.
+    pub landing_blocks: usize,
     /// Sends with data that one connection may have under way.
     pub depth: usize,
     /// The most receives that one connection is granted.
@@ -90,6 +101,9 @@ impl Default for RdmaConfig {
             receive_blocks: 2048,
             spare_blocks: 512,
             send_blocks: 512,
+            offer_from: 64 << 10,
+            landing_size: 1 << 20,
+            landing_blocks: 16,
             depth: 64,
             share: 64,
             keepalive: Duration::from_secs(1),
@@ -104,6 +118,9 @@ impl RdmaConfig {
             ("receive_blocks", self.receive_blocks, 4, 1 << 15),
             ("spare_blocks", self.spare_blocks, 1, 1 << 15),
             ("send_blocks", self.send_blocks, 1, 1 << 15),
+            ("offer_from", self.offer_from, 4 << 10, usize::MAX),
+            ("landing_size", self.landing_size, 4 << 10, 1 << 30),
+            ("landing_blocks", self.landing_blocks, 3, 1 << 10),
             ("depth", self.depth, 1, 1 << 10),
             ("share", self.share, 4, 1 << 15),
         ];
@@ -233,7 +250,8 @@ impl Transport for Rdma {
     fn caps(&self) -> Caps {
         Caps {
             copy_below: COPY_BELOW,
-            send_window: self.config.depth * self.config.block_size,
+            send_window: self.config.depth * self.config.block_size
+                + OFFERS * self.config.landing_size,
             places: false,
         }
     }
@@ -262,8 +280,7 @@ impl Transport for Rdma {
         let conn = conn.ok_or(SendError::NotConnected)?;
         let link = conn.link.as_mut().ok_or(SendError::NotConnected)?;
         let adapter = &mut self.adapters[link.adapter];
-        let taken = link.stage(queue, adapter);
-        self.cost.bytes_copied += taken as u64;
+        let taken = link.stage(queue, adapter, &mut self.cost);
         conn.owes_room = !queue.is_empty();
         if conn.owes_room && link.has_room(adapter) {
             starve(&mut self.starved, id, conn);
@@ -286,7 +303,7 @@ impl Transport for Rdma {
             {
                 let adapter = &mut self.adapters[link.adapter];
                 let posted = link.post(adapter, &mut self.cost);
-                if link.grant.is_due() || posted.is_err() {
+                if link.owes() || posted.is_err() {
                     if let Err(reason) = posted {
                         conn.fail(reason);
                     }

@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use msgr_rdma_sys as sys;
 
-use super::arena::{Arena, Block};
+use super::arena::Arena;
 use super::completion;
 use super::device::{Domain, check};
 use super::receive_queue;
+use super::wire::Offer;
 
 /// Payload that goes out within the work request, if the device allows, in bytes.
 const INLINE: u32 = 220;
@@ -43,6 +44,17 @@ pub(super) struct Transition {
     pub(super) mask: i32,
 }
 
+impl Transition {
+    /// Allows so many reads at a time, each way.
+    pub(super) fn allow_reads(&mut self, reads: u8) {
+        self.attributes.max_rd_atomic = reads;
+        self.attributes.max_dest_rd_atomic = reads;
+        if reads > 0 {
+            self.attributes.qp_access_flags |= sys::IBV_ACCESS_REMOTE_READ;
+        }
+    }
+}
+
 /// A reliable connected queue pair that receives from a shared queue.
 #[derive(Debug)]
 pub(super) struct QueuePair {
@@ -52,8 +64,8 @@ pub(super) struct QueuePair {
     /// Not destroyed before us.
     _completions: Arc<completion::RawQueue>,
     _receives: Arc<receive_queue::RawQueue>,
-    /// What is sent lies there.
-    _arena: Arc<Arena>,
+    /// What is sent lies there, and what is read lands there.
+    _arenas: [Arc<Arena>; 3],
 }
 
 // SAFETY: as for the device.
@@ -67,12 +79,12 @@ impl Drop for QueuePair {
 }
 
 impl QueuePair {
-    /// A queue pair that has `depth` work requests at a time, which send from `arena`.
+    /// A queue pair that has `depth` work requests at a time, with memory of these arenas.
     pub(super) fn new(
         domain: &Arc<Domain>,
         completions: &Arc<completion::RawQueue>,
         receives: &Arc<receive_queue::RawQueue>,
-        arena: &Arc<Arena>,
+        arenas: [&Arc<Arena>; 3],
         depth: u32,
     ) -> io::Result<Self> {
         let mut inline = INLINE;
@@ -108,7 +120,7 @@ impl QueuePair {
             inline: inline as usize,
             _completions: Arc::clone(completions),
             _receives: Arc::clone(receives),
-            _arena: Arc::clone(arena),
+            _arenas: arenas.map(Arc::clone),
         })
     }
 
@@ -152,7 +164,7 @@ impl QueuePair {
             return Ok(());
         };
         let mut bad = ptr::null_mut();
-        // SAFETY: it exists; the chain was just linked. What it points to lies in the arena that
+        // SAFETY: it exists; the chain was just linked. What it points to lies in the arenas that
         // we keep, and inline payload is copied by the call.
         let result = check(unsafe { sys::post_send(self.qp.as_ptr(), chain, &mut bad) });
         batch.requests.clear();
@@ -170,15 +182,14 @@ pub(super) struct SendBatch {
 unsafe impl Send for SendBatch {}
 
 impl SendBatch {
-    /// Adds a message: the first `len` bytes of a block, with immediate data.
+    /// Adds a message, with immediate data.
     pub(super) fn send(
         &mut self,
         request: u64,
-        (arena, block, len): (&Arena, Option<&Block>, usize),
+        element: Option<sys::ibv_sge>,
         immediate: u32,
         (inline, signalled): (bool, bool),
     ) {
-        let element = block.map(|block| arena.element(block, len));
         let mut flags = 0;
         if inline && element.is_some() {
             flags |= sys::IBV_SEND_INLINE;
@@ -197,6 +208,22 @@ impl SendBatch {
             ..sys::ibv_send_wr::default()
         };
         self.requests.push((work, element.unwrap_or_default()));
+    }
+
+    /// Adds a read of what the peer offers.
+    pub(super) fn read(&mut self, request: u64, element: sys::ibv_sge, offer: &Offer) {
+        let mut work = sys::ibv_send_wr {
+            wr_id: request,
+            num_sge: 1,
+            opcode: sys::IBV_WR_RDMA_READ,
+            send_flags: sys::IBV_SEND_SIGNALED,
+            ..sys::ibv_send_wr::default()
+        };
+        work.wr.rdma = sys::ibv_send_wr__bindgen_ty_2__bindgen_ty_1 {
+            remote_addr: offer.address,
+            rkey: offer.key,
+        };
+        self.requests.push((work, element));
     }
 
     /// Adds a write of nothing, of which only we learn, when the peer's device has acknowledged it.

@@ -269,6 +269,7 @@ impl Rdma {
         let (link, hello) = self.link(id, &manager)?;
         let asked = manager.connect(&Parameters {
             queue_pair: link.queue_pair.number(),
+            reads: hello.reads,
             private: &Hello { port, ..hello }.encode(),
         });
         if let Some(conn) = self.conns.get_mut(id) {
@@ -293,6 +294,8 @@ impl Rdma {
             credits: grant.initial(),
             block_size: self.config.block_size as u32,
             port: 0,
+            reads: adapter.reads,
+            read_size: adapter.landing_size() as u32,
         };
         Ok((Link::new(queue_pair, index, grant), hello))
     }
@@ -342,9 +345,10 @@ impl Rdma {
             }
         };
         let adapter = &self.adapters[link.adapter];
-        let ready = ready_for(link, manager).and_then(|()| manager.establish());
-        link.begin(hello.credits, hello.block_size, adapter);
-        if let Err(error) = ready {
+        let reads = hello.reads.min(adapter.reads);
+        let outcome = ready_for(link, manager, reads).and_then(|()| manager.establish());
+        link.begin(hello, self.config.offer_from, adapter);
+        if let Err(error) = outcome {
             return self.fail(id, CloseReason::from(&error));
         }
         conn.phase = Phase::Open;
@@ -424,16 +428,18 @@ impl Rdma {
         };
         manager.set_token(id.to_u64());
         let adapter = &mut self.adapters[link.adapter];
+        let reads = hello.reads.min(ours.reads);
         let parameters = Parameters {
             queue_pair: link.queue_pair.number(),
-            private: &ours.encode(),
+            reads,
+            private: &Hello { reads, ..ours }.encode(),
         };
-        let ready = ready_for(&link, &manager).and_then(|()| manager.accept(&parameters));
-        if let Err(error) = ready {
+        let outcome = ready_for(&link, &manager, reads).and_then(|()| manager.accept(&parameters));
+        if let Err(error) = outcome {
             link.release(adapter);
             return Err((manager, error));
         }
-        link.begin(hello.credits, hello.block_size, adapter);
+        link.begin(hello, self.config.offer_from, adapter);
         if let Some(conn) = self.conns.get_mut(id) {
             conn.link = Some(link);
             conn.id = Some(manager);
@@ -472,9 +478,11 @@ impl Rdma {
 
 /// Brings a queue pair to where it sends and receives. What the peer may do is known only now, so
 /// that even the first state is to be set again.
-fn ready_for(link: &Link, manager: &CmId) -> io::Result<()> {
+fn ready_for(link: &Link, manager: &CmId, reads: u8) -> io::Result<()> {
     for state in [State::Init, State::ReadyToReceive, State::ReadyToSend] {
-        link.queue_pair.modify(&mut manager.transition(state)?)?;
+        let mut transition = manager.transition(state)?;
+        transition.allow_reads(reads);
+        link.queue_pair.modify(&mut transition)?;
     }
     Ok(())
 }

@@ -1,12 +1,13 @@
 //! Polling: completions, what connections do next, and the end of each.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use rustix::fd::AsFd;
 
 use super::adapter::Adapter;
 use super::completion::{Completion, Failure};
-use super::connection::{Connection, Phase, SEND};
+use super::connection::{Connection, Held, Link, Phase, SEND};
 use super::device::DeviceEvent;
 use super::watch::Source;
 use super::wire::Immediate;
@@ -150,12 +151,14 @@ impl Rdma {
             note_failure(conn, failure, adapter);
         }
         if let Some(link) = &mut conn.link {
-            link.complete(completion.request(), adapter);
+            let over = (completion.request(), completion.failure().is_none());
+            link.complete(over, adapter, (&mut self.pool, &mut self.cost));
             if conn.phase == Phase::Ending && link.is_idle() {
                 self.resting.extend(self.now.map(|now| (now + REST, id)));
             }
         }
-        if conn.owes_room || conn.phase == Phase::Draining || conn.failed.is_some() {
+        let landed = conn.link.as_ref().is_some_and(Link::owes);
+        if conn.owes_room || landed || conn.phase == Phase::Draining || conn.failed.is_some() {
             list(&mut self.work, id, conn);
         }
         self.feed();
@@ -194,8 +197,15 @@ impl Rdma {
             return;
         }
         conn.heard = true;
-        let within = link.grant.use_one();
-        let (Some(immediate), Ok(())) = (completion.immediate(), within) else {
+        let len = completion.len();
+        let immediate = completion.immediate().map(Immediate::decode);
+        let allowed = immediate.filter(|immediate| {
+            let is_free = len == 0 && immediate.read > 0;
+            (is_free || link.grant.use_one().is_ok())
+                && link.end_loans(immediate.read, adapter)
+                && (!immediate.offer || link.take_offer(adapter.received(&block, len), adapter))
+        });
+        let Some(immediate) = allowed else {
             let peer = conn.remote;
             tracing::warn!(%peer, "the peer sends more than it may, or what is not ours");
             adapter.post_receive(block);
@@ -203,25 +213,30 @@ impl Rdma {
             list(&mut self.work, id, conn);
             return;
         };
-        let immediate = Immediate::decode(immediate);
         link.add_credits(immediate.credits);
         conn.ended |= immediate.last;
-        let len = completion.len();
-        if len == 0 || conn.phase != Phase::Open {
+        if len == 0 && immediate.read > 0 {
+            adapter.post_receive(block);
+        } else if len == 0 || conn.phase != Phase::Open {
             adapter.post_receive(block);
             link.grant.replace_one();
+        } else if immediate.offer {
+            adapter.post_receive(block);
+            link.grant.replace_one();
+            conn.held.push_back(Held::Offered);
         } else if conn.receiving && conn.held.is_empty() {
             let bytes = adapter.hand_up(block, len, &mut self.pool, &mut self.cost);
             link.grant.replace_one();
             events.push(Event::Data { conn: id, bytes });
         } else {
-            conn.held.push_back((block, len));
+            conn.held.push_back(Held::Received(block, len));
         }
         if conn.owes_room
             || conn.ended
             || conn.phase == Phase::Draining
             || immediate.credits > 0
-            || link.grant.is_due()
+            || immediate.offer
+            || link.owes()
         {
             list(&mut self.work, id, conn);
         }
@@ -248,15 +263,33 @@ impl Rdma {
             return;
         };
         let adapter = &mut self.adapters[link.adapter];
+        let mut starves = false;
         while conn.receiving
-            && let Some((block, len)) = conn.held.pop_front()
+            && let Some(next) = conn.held.pop_front()
         {
-            let bytes = adapter.hand_up(block, len, &mut self.pool, &mut self.cost);
-            link.grant.replace_one();
+            let bytes = match next {
+                Held::Received(block, len) => {
+                    link.grant.replace_one();
+                    adapter.hand_up(block, len, &mut self.pool, &mut self.cost)
+                }
+                Held::Offered => {
+                    let Some(bytes) = link.landed() else {
+                        conn.held.push_front(Held::Offered);
+                        break;
+                    };
+                    bytes
+                }
+            };
             events.push(Event::Data { conn: id, bytes });
         }
-        if conn.ended && conn.receiving {
-            return self.finish(id, CloseReason::PeerClosed, events);
+        if conn.receiving {
+            if conn.ended && conn.held.is_empty() {
+                return self.finish(id, CloseReason::PeerClosed, events);
+            }
+            match link.read_offers(adapter, &mut self.cost) {
+                Ok(waits) => starves |= waits,
+                Err(reason) => return self.finish(id, reason, events),
+            }
         }
         if conn.disconnected && !conn.ended {
             return self.finish(id, CloseReason::Reset, events);
@@ -264,7 +297,7 @@ impl Rdma {
         // The receives that are granted must be there before the peer learns of them.
         adapter.flush_receives();
         // At the second look: until then something may be sent that takes the credits along.
-        let again = std::mem::replace(&mut conn.owes_credits, link.grant.is_due());
+        let again = std::mem::replace(&mut conn.owes_credits, link.owes());
         if conn.owes_credits && again {
             conn.owes_credits = false;
             if let Err(reason) = link.control(false, adapter, &mut self.cost) {
@@ -277,8 +310,11 @@ impl Rdma {
                 conn.owes_room = false;
                 events.push(Event::Room { conn: id });
             } else {
-                starve(&mut self.starved, id, conn);
+                starves = true;
             }
+        }
+        if starves {
+            starve(&mut self.starved, id, conn);
         }
         if waits {
             list(&mut self.work, id, conn);
@@ -304,9 +340,11 @@ impl Rdma {
         };
         if let Some(link) = &mut conn.link {
             let adapter = &mut self.adapters[link.adapter];
-            for (block, _) in conn.held.drain(..) {
-                adapter.post_receive(block);
-                link.grant.replace_one();
+            for held in conn.held.drain(..) {
+                if let Held::Received(block, _) = held {
+                    adapter.post_receive(block);
+                    link.grant.replace_one();
+                }
             }
             let index = link.adapter;
             conn.say_last(&mut self.adapters[index], &mut self.cost);
@@ -333,9 +371,7 @@ impl Rdma {
             return self.remove(id);
         };
         let adapter = &mut self.adapters[link.adapter];
-        for (block, _) in conn.held.drain(..) {
-            adapter.post_receive(block);
-        }
+        drop_held(&mut conn.held, adapter);
         link.drop_staged(adapter);
         let flushes = link.is_ready
             && adapter.failed.is_none()
@@ -355,9 +391,7 @@ impl Rdma {
         };
         if let Some(link) = conn.link.take() {
             let adapter = &mut self.adapters[link.adapter];
-            for (block, _) in conn.held.drain(..) {
-                adapter.post_receive(block);
-            }
+            drop_held(&mut conn.held, adapter);
             link.release(adapter);
         }
         self.feed();
@@ -456,6 +490,15 @@ impl Rdma {
             } else if !link.is_signalled() {
                 link.probe(adapter);
             }
+        }
+    }
+}
+
+/// Gives back what a connection has received and nobody wants.
+fn drop_held(held: &mut VecDeque<Held>, adapter: &mut Adapter) {
+    for held in held.drain(..) {
+        if let Held::Received(block, _) = held {
+            adapter.post_receive(block);
         }
     }
 }

@@ -22,6 +22,7 @@ mod verbs;
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -45,6 +46,8 @@ struct Fabric {
     /// What is opened, by device.
     contexts: HashMap<u16, Vec<*mut verbs::Context>>,
     faults: HashSet<(u16, Fault)>,
+    /// Registered memory and what may be done with it, by its key.
+    regions: HashMap<u32, (Range<u64>, u32)>,
     /// How many objects of each device there are.
     objects: HashMap<u16, i64>,
 }
@@ -123,6 +126,14 @@ fn device_of(ip: IpAddr) -> u16 {
 impl Fabric {
     fn has(&self, device: u16, fault: Fault) -> bool {
         self.faults.contains(&(device, fault))
+    }
+
+    /// Whether so much memory is registered with this key, for this use.
+    fn holds(&self, key: u32, element: &msgr_rdma_sys::ibv_sge, access: u32) -> bool {
+        let end = element.addr + u64::from(element.length);
+        self.regions.get(&key).is_some_and(|(region, allowed)| {
+            region.start <= element.addr && end <= region.end && allowed & access == access
+        })
     }
 
     fn count(&mut self, device: u16, change: i64) {

@@ -80,7 +80,9 @@ pub(super) struct QueuePair {
     raw: sys::ibv_qp,
     device: u16,
     peer: u32,
-    sends: VecDeque<(sys::ibv_send_wr, Vec<u8>)>,
+    /// How many reads it may make, and serve.
+    reads: (u8, u8),
+    sends: VecDeque<(sys::ibv_send_wr, sys::ibv_sge, Vec<u8>)>,
     room: usize,
 }
 
@@ -214,6 +216,8 @@ unsafe extern "C" fn ibv_query_device(
         (*attributes).max_cqe = 1 << 15;
         (*attributes).max_srq_wr = 1 << 15;
         (*attributes).max_qp_wr = 1 << 10;
+        (*attributes).max_qp_rd_atom = 16;
+        (*attributes).max_qp_init_rd_atom = 16;
     }
     0
 }
@@ -253,7 +257,7 @@ unsafe extern "C" fn ibv_reg_mr(
     pd: *mut sys::ibv_pd,
     addr: *mut c_void,
     length: usize,
-    _: c_int,
+    access: c_int,
 ) -> *mut sys::ibv_mr {
     let context = unsafe { (*pd).context };
     let number = unsafe { number(context) };
@@ -261,19 +265,30 @@ unsafe extern "C" fn ibv_reg_mr(
         set_errno(Errno::NOMEM.raw_os_error());
         return ptr::null_mut();
     }
-    fabric(|fabric| fabric.count(number, 1));
-    boxed(sys::ibv_mr {
-        context,
-        pd,
-        addr,
-        length,
-        lkey: 1,
-        ..sys::ibv_mr::default()
+    fabric(|fabric| {
+        fabric.count(number, 1);
+        fabric.last_number += 1;
+        let key = fabric.last_number;
+        let start = addr as u64;
+        let region = (start..start + length as u64, access.cast_unsigned());
+        fabric.regions.insert(key, region);
+        boxed(sys::ibv_mr {
+            context,
+            pd,
+            addr,
+            length,
+            lkey: key,
+            rkey: key,
+            ..sys::ibv_mr::default()
+        })
     })
 }
 
 unsafe extern "C" fn ibv_dereg_mr(mr: *mut sys::ibv_mr) -> c_int {
-    fabric(|fabric| fabric.count(unsafe { number((*mr).context) }, -1));
+    fabric(|fabric| {
+        fabric.count(unsafe { number((*mr).context) }, -1);
+        fabric.regions.remove(unsafe { &(*mr).rkey });
+    });
     unbox::<sys::ibv_mr, _>(mr);
     0
 }
@@ -434,6 +449,7 @@ unsafe extern "C" fn ibv_create_qp(
             },
             device,
             peer: 0,
+            reads: (0, 0),
             sends: VecDeque::new(),
             room: attributes.cap.max_send_wr as usize,
         });
@@ -463,6 +479,10 @@ unsafe extern "C" fn ibv_modify_qp(
         qp.raw.state = attributes.qp_state;
         if attributes.qp_state == sys::IBV_QPS_RTR {
             qp.peer = attributes.dest_qp_num;
+            qp.reads.1 = attributes.max_dest_rd_atomic;
+        }
+        if attributes.qp_state == sys::IBV_QPS_RTS {
+            qp.reads.0 = attributes.max_rd_atomic;
         }
         unsafe { pump(fabric, qp) };
     });
@@ -490,14 +510,19 @@ unsafe extern "C" fn post_send(
                 unsafe { *bad = chain };
                 return Errno::NOMEM.raw_os_error();
             }
-            // Taken at once, so that whoever alters it before its completion is not noticed here.
+            let mut element = sys::ibv_sge::default();
             let mut bytes = Vec::new();
             if request.num_sge == 1 {
-                let element = unsafe { *request.sg_list };
-                let (at, len) = (element.addr as *const u8, element.length as usize);
-                bytes.extend_from_slice(unsafe { std::slice::from_raw_parts(at, len) });
+                element = unsafe { *request.sg_list };
+                if request.send_flags & sys::IBV_SEND_INLINE == 0 {
+                    assert!(fabric.holds(element.lkey, &element, 0), "not registered");
+                }
+                if request.opcode != sys::IBV_WR_RDMA_READ {
+                    // Taken at once, so that whoever alters it before its completion is not noticed.
+                    bytes.extend_from_slice(unsafe { memory(&element) });
+                }
             }
-            qp.sends.push_back((*request, bytes));
+            qp.sends.push_back((*request, element, bytes));
             chain = request.next;
         }
         unsafe { pump(fabric, qp) };
@@ -513,13 +538,16 @@ unsafe fn pump(fabric: &mut Fabric, qp: &mut QueuePair) {
             sys::IBV_QPS_RTS if !fabric.has(qp.device, Fault::Silence) => sys::IBV_WC_SUCCESS,
             _ => return,
         };
-        let Some((request, bytes)) = qp.sends.pop_front() else {
+        let Some((request, element, bytes)) = qp.sends.pop_front() else {
             return;
         };
         let status = match status {
             sys::IBV_WC_SUCCESS if fabric.faults.remove(&(qp.device, Fault::NoAnswer)) => {
                 sys::IBV_WC_RETRY_EXC_ERR
             }
+            sys::IBV_WC_SUCCESS if request.opcode == sys::IBV_WR_RDMA_READ => unsafe {
+                read(fabric, qp, &request, &element)
+            },
             sys::IBV_WC_SUCCESS => unsafe { deliver(fabric, qp.peer, &request, &bytes) },
             flushed => flushed,
         };
@@ -537,6 +565,37 @@ unsafe fn pump(fabric: &mut Fabric, qp: &mut QueuePair) {
             qp.raw.state = sys::IBV_QPS_ERR;
         }
     }
+}
+
+/// What an element points to.
+unsafe fn memory<'a>(element: &sys::ibv_sge) -> &'a mut [u8] {
+    let (at, len) = (element.addr as *mut u8, element.length as usize);
+    unsafe { std::slice::from_raw_parts_mut(at, len) }
+}
+
+/// Reads the peer's memory, if that is open to us.
+unsafe fn read(
+    fabric: &Fabric,
+    qp: &QueuePair,
+    request: &sys::ibv_send_wr,
+    element: &sys::ibv_sge,
+) -> sys::ibv_wc_status {
+    let Some(&peer) = fabric.queue_pairs.get(&qp.peer) else {
+        return sys::IBV_WC_RETRY_EXC_ERR;
+    };
+    let from = unsafe { request.wr.rdma };
+    let theirs = sys::ibv_sge {
+        addr: from.remote_addr,
+        ..*element
+    };
+    let is_open = unsafe { (*peer).reads.1 } > 0;
+    if !is_open || !fabric.holds(from.rkey, &theirs, sys::IBV_ACCESS_REMOTE_READ) {
+        return sys::IBV_WC_REM_ACCESS_ERR;
+    }
+    let to = fabric.holds(element.lkey, element, sys::IBV_ACCESS_LOCAL_WRITE);
+    assert!(qp.reads.0 > 0 && to, "it may not read, or not write there");
+    unsafe { memory(element).copy_from_slice(memory(&theirs)) };
+    sys::IBV_WC_SUCCESS
 }
 
 unsafe fn deliver(
