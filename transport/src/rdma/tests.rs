@@ -1,6 +1,8 @@
 //! The transport on a device that is not there: the contract of every transport, and every way in
 //! which a device, the connection manager or the peer may fail.
 
+mod offers;
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 

@@ -73,6 +73,8 @@ pub(super) enum Fault {
     Silence,
     /// The next send fails for want of an answer.
     NoAnswer,
+    /// The next send arrives as an offer.
+    Garbled,
 }
 
 /// A device with two hosts.

@@ -7,6 +7,7 @@ use std::ptr;
 use msgr_rdma_sys::{self as sys, Verbs};
 use rustix::io::Errno;
 
+use super::super::wire::Immediate;
 use super::{Bell, Fabric, Fault, fabric, fail, set_errno};
 
 pub(super) static VERBS: Verbs = Verbs {
@@ -548,7 +549,18 @@ unsafe fn pump(fabric: &mut Fabric, qp: &mut QueuePair) {
             sys::IBV_WC_SUCCESS if request.opcode == sys::IBV_WR_RDMA_READ => unsafe {
                 read(fabric, qp, &request, &element)
             },
-            sys::IBV_WC_SUCCESS => unsafe { deliver(fabric, qp.peer, &request, &bytes) },
+            sys::IBV_WC_SUCCESS => {
+                let garbled = fabric.faults.remove(&(qp.device, Fault::Garbled));
+                let mut request = request;
+                if garbled {
+                    let offer = Immediate {
+                        offer: true,
+                        ..Immediate::default()
+                    };
+                    request.__bindgen_anon_1.imm_data = offer.encode().to_be();
+                }
+                unsafe { deliver(fabric, qp.peer, &request, &bytes) }
+            }
             flushed => flushed,
         };
         let signalled = request.send_flags & sys::IBV_SEND_SIGNALED != 0;
