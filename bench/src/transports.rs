@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use msgr_transport::middleware::Fallback;
 use msgr_transport::posix::Posix;
 use msgr_transport::rdma::{Rdma, RdmaConfig};
 use msgr_transport::ring::{Ring, RingNetwork};
@@ -22,7 +23,8 @@ pub(crate) use probe::{Fact, Finding, Status, findings};
 /// asked for by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Named {
-    /// The best that this host has.
+    /// A port of DPDK that is named; queue pairs, and sockets for whom these do not reach; or
+    /// sockets.
     Auto,
     Posix,
     Dpdk,
@@ -51,8 +53,10 @@ impl FromStr for Named {
 /// Arguments that choose a transport.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Choice {
-    /// What carries the bytes: auto, posix, dpdk or rdma.
-    #[arg(long, default_value = "auto")]
+    /// What carries the bytes: auto, posix, dpdk or rdma. auto is dpdk if --dpdk-device is given;
+    /// else, on a host with an RDMA device, both rdma and posix: it listens on both, and connects
+    /// over posix whom it does not reach over rdma; else posix. It says which.
+    #[arg(long, default_value = "auto", verbatim_doc_comment)]
     transport: Named,
     #[command(flatten)]
     dpdk: DpdkArgs,
@@ -70,18 +74,51 @@ impl Choice {
         reactors: usize,
     ) -> anyhow::Result<impl Fn() -> Result<Box<dyn Transport>, OpenError> + Clone + Send + 'static>
     {
-        let port = match self.transport {
-            Named::Dpdk => Some(self.dpdk.open(reactors)?),
-            // Never silently: `doctor` and `compare` say why the others are out.
-            Named::Auto | Named::Posix | Named::Rdma => None,
+        let carrier = match self.transport {
+            Named::Auto => self.best(reactors)?,
+            Named::Posix => Carrier::Posix,
+            Named::Dpdk => Carrier::Dpdk(self.dpdk.open(reactors)?),
+            Named::Rdma => Carrier::Rdma,
         };
-        let rdma = self.transport == Named::Rdma;
-        Ok(move || -> Result<Box<dyn Transport>, _> {
-            match &port {
-                Some(port) => port.take(),
-                None if rdma => Ok(Box::new(Rdma::new(RdmaConfig::default())?)),
-                None => Ok(Box::new(Posix::new()?)),
+        Ok(move || carrier.open())
+    }
+
+    /// The best there is, never silently.
+    fn best(&self, reactors: usize) -> anyhow::Result<Carrier> {
+        if self.dpdk.is_wanted() {
+            eprintln!("msgr: transport: dpdk");
+            return Ok(Carrier::Dpdk(self.dpdk.open(reactors)?));
+        }
+        Ok(match Rdma::new(RdmaConfig::default()) {
+            Ok(_) => {
+                eprintln!("msgr: transport: rdma, and posix for whom it does not reach");
+                Carrier::RdmaOrPosix
             }
+            Err(error) => {
+                eprintln!("msgr: transport: posix ({error})");
+                Carrier::Posix
+            }
+        })
+    }
+}
+
+/// What a transport is opened on.
+#[derive(Clone)]
+enum Carrier {
+    Posix,
+    Dpdk(OpenPort),
+    Rdma,
+    RdmaOrPosix,
+}
+
+impl Carrier {
+    fn open(&self) -> Result<Box<dyn Transport>, OpenError> {
+        let rdma = || Rdma::new(RdmaConfig::default());
+        Ok(match self {
+            Self::Posix => Box::new(Posix::new()?),
+            Self::Dpdk(port) => port.take()?,
+            Self::Rdma => Box::new(rdma()?),
+            Self::RdmaOrPosix => Box::new(Fallback::new(rdma()?, Posix::new()?)?),
         })
     }
 }

@@ -424,28 +424,41 @@ fn a_lossless_client_keeps_trying_and_does_not_chatter() {
     assert!(number(&json(&output.stdout)["interruptions"]) > 4);
 }
 
-/// Runs a command where no library of DPDK exists. Whiteouts of overlayfs hide them, in a mount
-/// namespace that nobody else sees and that ends with the command.
-const WITHOUT_DPDK: &str = r#"
+/// Runs a command where certain files do not exist, which stand in the folders of libraries.
+/// Whiteouts of overlayfs hide them, in a mount namespace that nobody else sees and that ends with
+/// the command.
+const WITHOUT: &str = r#"
     set -e
     mount -t tmpfs none /mnt
-    for dir in $(ldconfig -p | sed -n 's|.* => \(/.*\)/librte_.*|\1|p' | sort -u); do
+    hidden=$1
+    shift
+    for dir in $(ldconfig -p | sed -n 's|.* => \(/.*\)/[^/]*|\1|p' | sort -u); do
         upper=/mnt/$(echo "$dir" | tr / _)
         mkdir "$upper" "$upper.work"
-        for file in "$dir"/librte_* "$dir"/dpdk; do
-            [ ! -e "$file" ] || mknod "$upper/${file##*/}" c 0 0
+        for name in $hidden; do
+            for file in "$dir"/$name; do
+                [ ! -e "$file" ] || mknod "$upper/${file##*/}" c 0 0
+            done
         done
         mount -t overlay none -o "lowerdir=$dir,upperdir=$upper,workdir=$upper.work" "$dir"
     done
     exec "$@"
 "#;
 
-fn without_dpdk() -> Command {
+fn msgr_without(files: &str) -> Command {
     let mut command = Command::new("unshare");
     command
-        .args(["--map-root-user", "--mount", "sh", "-c", WITHOUT_DPDK, "sh"])
-        .arg(env!("CARGO_BIN_EXE_msgr"));
+        .args(["--map-root-user", "--mount", "sh", "-c", WITHOUT, "sh"])
+        .args([files, env!("CARGO_BIN_EXE_msgr")]);
     command
+}
+
+fn without_dpdk() -> Command {
+    msgr_without("librte_* dpdk")
+}
+
+fn without_rdma() -> Command {
+    msgr_without("libibverbs* librdmacm*")
 }
 
 /// The same executable everywhere: `doctor` says what is missing, and `auto` does without.
@@ -487,6 +500,66 @@ fn a_host_without_dpdk_has_posix_and_is_told_what_is_missing() {
         "{}",
         text(&ping.stderr)
     );
+}
+
+/// The same for RDMA: what is missing is named, and `auto` says why it is not used.
+#[test]
+#[ignore = "runs separate processes; ci/test does, on the release build"]
+fn a_host_without_rdma_has_posix_and_is_told_what_is_missing() {
+    let doctor = without_rdma().args(["doctor", "--json"]).output().unwrap();
+    assert!(doctor.status.success(), "{}", text(&doctor.stderr));
+    let findings: Value = serde_json::from_slice(&doctor.stdout).unwrap();
+    let rdma = &findings[4];
+    assert_eq!(rdma["transport"], "rdma", "{findings}");
+    assert_eq!(rdma["status"], "missing", "{rdma}");
+    let reason = "rdma: cannot start the transport: libibverbs.so.1 cannot be loaded: \
+                  libibverbs.so.1: cannot open shared object file: No such file or directory";
+    assert_eq!(rdma["reason"], reason, "{rdma}");
+    assert_eq!(rdma["host"][0]["found"], "no libibverbs.so.1", "{rdma}");
+    assert_eq!(rdma["host"][1]["found"], "no librdmacm.so.1", "{rdma}");
+
+    let auto = ["--transport", "auto"];
+    let server = Server::start_by(without_rdma(), "v2:127.0.0.1:0/0", &auto);
+    let addr = server.addr.to_string();
+    let mut ping = without_rdma();
+    ping.args(["ping", &addr, "--count", "1000", "--json"]);
+    let ping = ping.args(auto).output().unwrap();
+    let told = text(&ping.stderr);
+    assert!(ping.status.success(), "{told}");
+    assert_eq!(
+        told.trim_end(),
+        format!("msgr: transport: posix ({reason})")
+    );
+    assert_eq!(json(&ping.stdout)["received"], 1000);
+    assert_eq!(server.stop()["messages"], 1000);
+
+    // Asked for by name, it is not replaced by anything else.
+    for asked in [
+        vec!["ping", &addr],
+        vec!["mon", &addr, "status"],
+        vec!["serve", "--bind", &addr],
+    ] {
+        let output = without_rdma()
+            .args(&asked)
+            .args(["--transport", "rdma"])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{asked:?}");
+        assert_eq!(
+            text(&output.stderr).trim_end(),
+            format!("msgr: {reason}"),
+            "{asked:?}"
+        );
+    }
+
+    // One of the two is not enough.
+    let doctor = msgr_without("librdmacm*")
+        .args(["doctor"])
+        .output()
+        .unwrap();
+    let told = text(&doctor.stdout);
+    let missing = "missing: rdma: cannot start the transport: librdmacm.so.1 cannot be loaded";
+    assert!(told.contains(missing), "{told}");
 }
 
 #[test]

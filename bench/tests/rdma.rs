@@ -50,6 +50,16 @@ fn resources() -> String {
     ours.unwrap().1.trim().to_owned()
 }
 
+/// How many queue pairs there are on the device.
+fn queue_pairs() -> u32 {
+    let all = resources();
+    let count = all
+        .split("qp ")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next());
+    count.unwrap().parse().unwrap()
+}
+
 fn run(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).output().unwrap();
     assert!(
@@ -65,8 +75,12 @@ fn serve(policy: &'static str) -> [&'static str; 4] {
 }
 
 fn ping(server: &Server, args: &[&str]) -> Child {
+    ping_over("rdma", server, args)
+}
+
+fn ping_over(transport: &str, server: &Server, args: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_msgr"))
-        .args(["ping", &server.addr.to_string(), "--transport", "rdma"])
+        .args(["ping", &server.addr.to_string(), "--transport", transport])
         .args(["--initial-backoff", "50", "--max-backoff", "500"])
         .args(["--timeout", "120", "--json"])
         .args(args)
@@ -116,6 +130,35 @@ fn a_hundred_thousand_messages_of_mixed_sizes() {
         assert_exactly_once(&while_sending(client, || ()), count);
     }
     assert_eq!(server.stop()["messages"], 100_000);
+    device.assert_released();
+}
+
+/// Which transport connections take, by how many queue pairs there are meanwhile.
+#[test]
+#[ignore = "needs an RDMA device"]
+fn auto_reaches_whoever_has_one_transport_and_prefers_rdma() {
+    let device = Device::new();
+    for (serves, pings, by_rdma) in [
+        ("auto", "auto", true),
+        ("auto", "rdma", true),
+        ("rdma", "auto", true),
+        ("auto", "posix", false),
+        ("posix", "auto", false),
+    ] {
+        let server = Server::start_at(AT, &["--transport", serves]);
+        let before = queue_pairs();
+        let client = ping_over(pings, &server, &["--count", "2000"]);
+        let mut meanwhile = 0;
+        let result = while_sending(client, || meanwhile = queue_pairs());
+        assert_exactly_once(&result, 2000);
+        assert_eq!(result["reconnects"], 0, "{serves}, {pings}: {result}");
+        assert_eq!(
+            meanwhile > before,
+            by_rdma,
+            "{serves}, {pings}: {meanwhile}"
+        );
+        server.stop();
+    }
     device.assert_released();
 }
 

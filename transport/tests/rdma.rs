@@ -1,4 +1,5 @@
-//! RDMA queue pairs: the contract of every transport.
+//! RDMA queue pairs: the contract of every transport; as far as opening goes, also with sockets
+//! beside them.
 //!
 //! Needs an RDMA device and two addresses of it of each family, separated by spaces in `RDMA_ADDRS`
 //! and `RDMA_ADDRS_V6`; if unset, those that `ci/rdma-guest` has.
@@ -10,6 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use conformance::{Network, Side, conformance};
+use msgr_transport::middleware::Fallback;
+use msgr_transport::posix::Posix;
 use msgr_transport::rdma::{Rdma, RdmaConfig};
 
 struct Device {
@@ -69,6 +72,54 @@ impl Network for Device {
         // The device is another thread of this kernel, and has to have its turn.
         thread::sleep(Duration::from_micros(100));
         Instant::now()
+    }
+}
+
+/// With sockets for whoever has no such device.
+struct Auto(Device);
+
+impl Network for Auto {
+    type Transport = Fallback<Rdma, Posix>;
+
+    fn new() -> Self {
+        Self(Device::new())
+    }
+
+    fn transport(&mut self, side: Side) -> Self::Transport {
+        let sockets = Posix::new().expect("an epoll descriptor");
+        Fallback::new(self.0.transport(side), sockets).expect("another")
+    }
+
+    fn address(&self, side: Side) -> SocketAddr {
+        self.0.address(side)
+    }
+
+    fn address_v6(&self, side: Side) -> Option<SocketAddr> {
+        self.0.address_v6(side)
+    }
+
+    fn tick(&mut self) -> Instant {
+        self.0.tick()
+    }
+}
+
+mod with_sockets {
+    use super::*;
+    conformance! { Auto, ignore = "needs an RDMA device";
+        opening:
+            listening_tells_the_real_port
+            both_ends_agree_on_their_addresses
+            ipv6_works_like_ipv4
+            nobody_there_is_refused
+            unlistening_keeps_what_was_accepted;
+        ports:
+            a_port_is_taken_once
+            a_connection_originates_from_where_it_is_told
+            a_connection_originates_from_the_port_listened_on
+            one_port_reaches_many_peers
+            two_addresses_name_one_connection
+            attempts_that_cross_make_one_connection
+            a_port_does_not_reach_itself;
     }
 }
 

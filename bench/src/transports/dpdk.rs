@@ -73,6 +73,11 @@ impl DpdkArgs {
         self.ip.iter().map(|Address(ip, _)| *ip).collect()
     }
 
+    /// Whether a port is named.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.dpdk_device.is_some()
+    }
+
     /// Starts DPDK and opens the port, with a queue for each reactor.
     pub(super) fn open(&self, reactors: usize) -> anyhow::Result<OpenPort> {
         let device = self.dpdk_device.as_deref();

@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use msgr_transport::posix::Posix;
 use msgr_transport::rdma::{Rdma, RdmaConfig};
@@ -98,7 +98,7 @@ fn rdma_status() -> Status {
         },
         Err(error) => Status::Missing {
             remedy: match error.source.kind() {
-                ErrorKind::Unsupported => "install it (Debian: ibverbs-providers, librdmacm1)",
+                ErrorKind::Unsupported => "install it (Debian: libibverbs1, librdmacm1)",
                 ErrorKind::NotFound => "add an adapter, or make one in software, see below",
                 _ => "load the connection manager: modprobe rdma_ucm",
             }
@@ -179,23 +179,41 @@ fn dpdk(root: &Path) -> Vec<Fact> {
 fn rdma(root: &Path) -> Vec<Fact> {
     let memlock = getrlimit(Resource::Memlock).current;
     vec![
-        library(root, "verbs", "libibverbs.so", "ibverbs-providers"),
-        library(root, "connection manager", "librdmacm.so", "librdmacm1"),
+        library(root, "verbs", "libibverbs.so.1", "libibverbs1"),
+        library(root, "connection manager", "librdmacm.so.1", "librdmacm1"),
+        rdma_drivers(root),
         rdma_devices(root),
-        lockable_memory(memlock),
+        lockable_memory(memlock, may_lock_all(root)),
     ]
 }
 
-/// A shared library, by the beginning of its file's name, where linkers look.
-fn library(root: &Path, needs: &'static str, file: &str, package: &str) -> Fact {
+/// Where linkers look for libraries.
+fn library_folders(root: &Path) -> impl Iterator<Item = PathBuf> {
     let multiarch = format!("{}-linux-gnu", std::env::consts::ARCH);
-    let folders = ["usr/local/lib", "usr/lib", "usr/lib64"]
+    ["usr/local/lib", "usr/lib", "usr/lib64"]
+        .map(|folder| root.join(folder))
         .into_iter()
-        .flat_map(|folder| {
-            let folder = root.join(folder);
-            [folder.join(&multiarch), folder]
-        });
-    let found = folders.into_iter().find_map(|folder| {
+        .flat_map(move |folder| [folder.join(&multiarch), folder])
+}
+
+/// What libibverbs loads for each kind of device.
+fn rdma_drivers(root: &Path) -> Fact {
+    let kind = |name: &String| Some(name.strip_prefix("lib")?.split_once("-rdmav")?.0.to_owned());
+    let folders = library_folders(root).map(|folder| names(&folder.join("libibverbs")));
+    let mut drivers: Vec<_> = folders.flatten().filter_map(|name| kind(&name)).collect();
+    drivers.dedup();
+    Fact {
+        needs: "drivers of verbs",
+        found: list(&drivers),
+        remedy: drivers
+            .is_empty()
+            .then(|| "install them (Debian: ibverbs-providers)".to_owned()),
+    }
+}
+
+/// A shared library, by the beginning of its file's name.
+fn library(root: &Path, needs: &'static str, file: &str, package: &str) -> Fact {
+    let found = library_folders(root).find_map(|folder| {
         let begins = |name: &String| name.starts_with(file);
         names(&folder)
             .into_iter()
@@ -270,9 +288,14 @@ fn ports(root: &Path) -> Fact {
 }
 
 fn rdma_devices(root: &Path) -> Fact {
-    let devices = names(&root.join("sys/class/infiniband"));
+    let folder = root.join("sys/class/infiniband");
+    let devices = names(&folder);
     let verbs = names(&root.join("dev/infiniband"));
-    let remedy = if devices.is_empty() {
+    let is_iwarp = |device: &String| {
+        let node = fs::read_to_string(folder.join(device).join("node_type"));
+        node.is_ok_and(|node| node.trim().ends_with("RNIC"))
+    };
+    let remedy = if devices.iter().all(is_iwarp) {
         Some("add an adapter, or make one in software: rdma link add rxe0 type rxe netdev eth0")
     } else if !verbs.iter().any(|name| name.starts_with("uverbs")) {
         Some("no /dev/infiniband/uverbs*: modprobe ib_uverbs, and pass the devices to containers")
@@ -280,7 +303,10 @@ fn rdma_devices(root: &Path) -> Fact {
         None
     };
     let described = devices.iter().map(|device| {
-        let ports = root.join("sys/class/infiniband").join(device).join("ports");
+        if is_iwarp(device) {
+            return format!("{device} (iWARP, which has no immediate data: not usable)");
+        }
+        let ports = folder.join(device).join("ports");
         let ports = names(&ports).into_iter().map(|port| {
             let folder = ports.join(&port);
             let read = |file| fs::read_to_string(folder.join(file)).unwrap_or_default();
@@ -322,18 +348,33 @@ pub(super) fn rdma_addresses() -> Vec<IpAddr> {
     ports.flat_map(|port| gids(&port)).collect()
 }
 
-/// Registered memory is locked memory.
-fn lockable_memory(limit: Option<u64>) -> Fact {
-    const ENOUGH: u64 = 1 << 30;
+/// Registered memory is locked memory, of which a process has so many bytes unless it may lock all.
+fn lockable_memory(limit: Option<u64>, may_lock_all: bool) -> Fact {
+    let needed = RdmaConfig::default().registered_bytes() as u64;
+    let limit = limit.filter(|_| !may_lock_all);
+    let found = limit.map_or("unlimited".to_owned(), |bytes| {
+        format!("{} KiB", bytes >> 10)
+    });
     Fact {
         needs: "lockable memory",
-        found: limit.map_or("unlimited".to_owned(), |bytes| {
-            format!("{} KiB", bytes >> 10)
-        }),
+        found: format!(
+            "{found}, of {} KiB for each reactor and device",
+            needed >> 10
+        ),
         remedy: limit
-            .is_some_and(|bytes| bytes < ENOUGH)
+            .is_some_and(|bytes| bytes < needed)
             .then(|| "raise the limit: ulimit -l unlimited".to_owned()),
     }
+}
+
+/// Whether we have `CAP_IPC_LOCK` (`capabilities(7)`; `CapEff` in `proc_pid_status(5)`).
+fn may_lock_all(root: &Path) -> bool {
+    const IPC_LOCK: u32 = 14;
+    let status = fs::read_to_string(root.join("proc/self/status")).unwrap_or_default();
+    let mut lines = status.lines();
+    let capabilities = lines.find_map(|line| line.strip_prefix("CapEff:"));
+    let capabilities = capabilities.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
+    capabilities.is_some_and(|set| set >> IPC_LOCK & 1 == 1)
 }
 
 /// What a folder holds, sorted; nothing if there is no such folder.
@@ -356,7 +397,6 @@ fn list(items: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
-    use std::path::PathBuf;
 
     use super::*;
 
@@ -386,7 +426,7 @@ mod tests {
     #[test]
     fn an_empty_host_lacks_everything_and_says_what_to_do() {
         let root = Root::new("empty");
-        for fact in dpdk(&root.0).iter().chain(&rdma(&root.0)[..3]) {
+        for fact in dpdk(&root.0).iter().chain(&rdma(&root.0)[..4]) {
             assert!(fact.remedy.is_some(), "{fact}");
         }
         let dpdk = dpdk(&root.0)[0].to_string();
@@ -398,7 +438,8 @@ mod tests {
         let root = Root::new("hardware");
         root.put("usr/lib64/librte_ethdev.so.23.0", "");
         root.put("usr/local/lib/libibverbs.so.1", "");
-        root.put("usr/lib/librdmacm.so", "");
+        root.put("usr/lib/librdmacm.so.1", "");
+        root.put("usr/lib/libibverbs/libmlx5-rdmav34.so", "");
         root.put(
             "proc/meminfo",
             "HugePages_Total: 8\nHugePages_Free:  3\nHugepagesize: 2048 kB\n",
@@ -411,6 +452,17 @@ mod tests {
         .unwrap();
         root.put("sys/bus/pci/devices/0000:00:06.0/class", "0x010000\n");
         root.put("sys/class/infiniband/mlx5_0/node_type", "1: CA\n");
+        let port = "sys/class/infiniband/mlx5_0/ports/1";
+        for (file, text) in [
+            ("link_layer", "Ethernet\n"),
+            ("state", "4: ACTIVE\n"),
+            ("gids/0", "fe80:0000:0000:0000:0000:0000:0000:0001\n"),
+            ("gids/1", "0000:0000:0000:0000:0000:ffff:0a09:0001\n"),
+            ("gids/2", "fd00:0009:0000:0000:0000:0000:0000:0001\n"),
+        ] {
+            root.put(&format!("{port}/{file}"), text);
+        }
+        root.put("sys/class/infiniband/siw0/node_type", "4: RNIC\n");
         root.put("dev/infiniband/uverbs0", "");
         let dpdk = dpdk(&root.0);
         assert!(dpdk.iter().all(|fact| fact.remedy.is_none()), "{dpdk:?}");
@@ -418,17 +470,33 @@ mod tests {
         assert_eq!(dpdk[2].found, "0000:00:05.0 (vfio-pci)");
         let rdma = rdma(&root.0);
         assert!(
-            rdma[..3].iter().all(|fact| fact.remedy.is_none()),
+            rdma[..4].iter().all(|fact| fact.remedy.is_none()),
             "{rdma:?}"
         );
-        assert_eq!(rdma[2].found, "mlx5_0");
+        assert_eq!(rdma[2].found, "mlx5");
+        let devices = "mlx5_0; port 1: Ethernet, 4: ACTIVE, 10.9.0.1, fd00:9::1, \
+                       siw0 (iWARP, which has no immediate data: not usable)";
+        assert_eq!(rdma[3].found, devices);
     }
 
     #[test]
     fn little_lockable_memory_is_too_little() {
-        assert!(lockable_memory(None).remedy.is_none());
-        assert!(lockable_memory(Some(8 << 20)).remedy.is_some());
-        assert_eq!(lockable_memory(Some(8 << 20)).found, "8192 KiB");
+        assert!(lockable_memory(None, false).remedy.is_none());
+        let little = lockable_memory(Some(8 << 20), false);
+        assert!(little.remedy.is_some());
+        let told = "8192 KiB, of 65536 KiB for each reactor and device";
+        assert_eq!(little.found, told);
+        assert!(lockable_memory(Some(8 << 20), true).remedy.is_none());
+    }
+
+    #[test]
+    fn whoever_has_the_capability_may_lock_all() {
+        let root = Root::new("capabilities");
+        for (capabilities, expected) in [("000001ffffffffff", true), ("0000000000003fff", false)] {
+            let status = format!("Name:\tmsgr\nCapEff:\t{capabilities}\n");
+            root.put("proc/self/status", &status);
+            assert_eq!(may_lock_all(&root.0), expected);
+        }
     }
 
     #[test]

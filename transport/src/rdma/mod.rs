@@ -63,9 +63,9 @@ const LOOK_EVERY: Duration = Duration::from_micros(100);
 const COMPLETIONS: usize = 256;
 
 /// How much memory a transport registers, and what connections get of it. It is registered per
-/// device in use, when that is first used: `(receive_blocks + spare_blocks + send_blocks) *
-/// block_size + landing_blocks * landing_size` bytes, 64 MiB by default, which `RLIMIT_MEMLOCK` has
-/// to allow; what is on loan to peers comes on top of it, at most 4 pieces for each connection.
+/// device in use, when that is first used: [`registered_bytes`](Self::registered_bytes), 64 MiB by
+/// default, which `RLIMIT_MEMLOCK` has to allow; what is on loan to peers comes on top of it, at most
+/// 4 pieces for each connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RdmaConfig {
     /// The most bytes of one send or receive, at least 1 KiB.
@@ -112,6 +112,12 @@ impl Default for RdmaConfig {
 }
 
 impl RdmaConfig {
+    /// How many bytes are registered with each device in use, without what is on loan to peers.
+    pub fn registered_bytes(&self) -> usize {
+        let blocks = self.receive_blocks + self.spare_blocks + self.send_blocks;
+        blocks * self.block_size + self.landing_blocks * self.landing_size
+    }
+
     fn check(&self) -> io::Result<()> {
         let bounds = [
             ("block_size", self.block_size, 1 << 10, 1 << 20),
