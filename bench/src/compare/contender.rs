@@ -24,9 +24,6 @@ pub(super) trait Contender {
 /// After a turn's end, what is under way may take this long before something must be wrong.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 
-/// How long whoever has nothing to do looks for more before it sleeps.
-pub(super) const SPIN: Duration = Duration::from_micros(50);
-
 /// What one turn has shown.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Sample {

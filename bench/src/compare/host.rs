@@ -5,7 +5,7 @@ use std::fs;
 
 use serde::Serialize;
 
-use super::cores::Cores;
+use super::threads::Threads;
 
 /// What a figure depends on most.
 #[derive(Debug, Serialize)]
@@ -14,18 +14,18 @@ pub(super) struct Host {
     pub(super) kernel: String,
     /// That this process may use.
     pub(super) core_count: usize,
-    pub(super) cores: Cores,
+    pub(super) threads: Threads,
 }
 
 impl Host {
-    pub(super) fn describe(cores: Cores) -> Self {
+    pub(super) fn describe(threads: Threads) -> Self {
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         Self {
             cpu: cpu(&cpuinfo).unwrap_or("unknown CPU").to_owned(),
             kernel: kernel.trim().to_owned(),
             core_count: std::thread::available_parallelism().map_or(1, Into::into),
-            cores,
+            threads,
         }
     }
 }
@@ -33,10 +33,11 @@ impl Host {
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, Linux {}", self.cpu, self.kernel)?;
-        match self.cores {
-            Cores {
+        match self.threads {
+            Threads {
                 server: Some(server),
                 client: Some(client),
+                ..
             } => {
                 write!(f, "; servers on core {server}, clients on core {client}")
             }

@@ -11,8 +11,8 @@ use msgr_protocol::{EntityType, Message, Policy};
 
 use super::case::Case;
 use super::contender::{Contender, GRACE, Meter, Sample};
-use super::cores::Cores;
 use super::server::{ECHO, SINK, Server, settings};
+use super::threads::Threads;
 use crate::transports::{End, Network};
 
 /// The tid of the message that begins a turn.
@@ -35,11 +35,19 @@ type Outcome = Result<Option<Sample>, String>;
 
 impl Pair {
     /// Sets up both on a network, and connects them.
-    pub(super) fn new(name: &'static str, cores: Cores, network: &Network) -> anyhow::Result<Self> {
-        let server = Server::start(network, cores.server)?;
+    pub(super) fn new(
+        name: &'static str,
+        threads: Threads,
+        network: &Network,
+    ) -> anyhow::Result<Self> {
+        let server = Server::start(network, threads)?;
         let (turns, due) = channel();
         let (tell, outcomes) = channel();
-        let client = settings(EntityType::Client, Policy::LOSSY_CLIENT, cores.client);
+        let client = settings(
+            EntityType::Client,
+            Policy::LOSSY_CLIENT,
+            (threads.client, threads.spin),
+        );
         let mut dispatcher = Some(Client {
             turns: due,
             tell,
@@ -228,7 +236,7 @@ mod tests {
     use super::*;
 
     fn pair(name: &'static str) -> Pair {
-        Pair::new(name, Cores::default(), &Network::new(name).unwrap()).unwrap()
+        Pair::new(name, Threads::default(), &Network::new(name).unwrap()).unwrap()
     }
 
     fn turns(mut pair: Pair) {

@@ -7,7 +7,6 @@
 
 mod case;
 mod contender;
-mod cores;
 mod host;
 mod messenger;
 mod progress;
@@ -15,6 +14,7 @@ mod raw;
 mod results;
 mod server;
 mod table;
+mod threads;
 mod window;
 
 use std::path::PathBuf;
@@ -25,13 +25,13 @@ use anyhow::{Context as _, bail};
 
 use self::case::{CASES, Case};
 use self::contender::Contender;
-use self::cores::Cores;
 use self::host::Host;
 use self::messenger::Pair;
 use self::progress::Progress;
 use self::raw::Raw;
 use self::results::Results;
 pub(crate) use self::server::{ServerArgs, serve};
+use self::threads::Threads;
 use crate::transports::{Finding, Network, Status, findings};
 
 /// Rounds per run; odd, so that a median is one of them.
@@ -50,6 +50,9 @@ pub(crate) struct Args {
     /// Measure only the cases whose name contains this, for example "round trip".
     #[arg(long, value_name = "TEXT", default_value = "")]
     case: String,
+    /// How many microseconds whoever has nothing to do looks for more before it sleeps.
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 50)]
+    spin: u32,
     /// Write everything, the figures of each round included, to a file as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -61,6 +64,7 @@ impl Default for Args {
             seconds: 40,
             transport: Vec::new(),
             case: String::new(),
+            spin: 50,
             json: None,
         }
     }
@@ -105,9 +109,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         );
         return Ok(ExitCode::from(crate::USAGE));
     }
-    let cores = Cores::choose();
-    let (mut contenders, absent) = contenders(&findings, &args.transport, cores)?;
-    let host = Host::describe(cores);
+    let threads = Threads::choose(Duration::from_micros(args.spin.into()));
+    let (mut contenders, absent) = contenders(&findings, &args.transport, threads)?;
+    let host = Host::describe(threads);
     println!("{host}");
 
     let turns = cases.len() * contenders.len() * ROUNDS;
@@ -160,9 +164,9 @@ fn is_part(finding: &Finding, name: &str) -> bool {
 fn contenders(
     findings: &[Finding],
     wanted: &[String],
-    cores: Cores,
+    threads: Threads,
 ) -> anyhow::Result<(Contenders, Vec<Absent>)> {
-    let mut contenders: Contenders = vec![Box::new(Raw::new(cores)?)];
+    let mut contenders: Contenders = vec![Box::new(Raw::new(threads)?)];
     let mut absent = Vec::new();
     for finding in findings {
         let asked_for = wanted.iter().find(|wanted| is_part(finding, wanted));
@@ -174,7 +178,8 @@ fn contenders(
         for name in Network::names(finding.name) {
             let is_wanted = |wanted: &String| wanted == finding.name || wanted == name;
             if wanted.is_empty() || wanted.iter().any(is_wanted) {
-                let pair = Network::new(name).and_then(|network| Pair::new(name, cores, &network));
+                let pair =
+                    Network::new(name).and_then(|network| Pair::new(name, threads, &network));
                 match pair {
                     Ok(pair) => contenders.push(Box::new(pair)),
                     Err(error) if wanted.iter().any(|wanted| wanted == name) => {

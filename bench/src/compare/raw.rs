@@ -12,8 +12,8 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::case::{Case, RECEIPT};
-use super::contender::{Contender, GRACE, Meter, SPIN, Sample};
-use super::cores::{Cores, pin_to};
+use super::contender::{Contender, GRACE, Meter, Sample};
+use super::threads::{Threads, pin_to};
 use super::window::Window;
 
 /// A sleep ends by itself after this long, to see whether the turn is over.
@@ -27,15 +27,15 @@ const NAP: Timespec = Timespec {
 pub(super) struct Raw {
     client: TcpStream,
     server: TcpStream,
-    cores: Cores,
+    threads: Threads,
 }
 
 impl Raw {
-    pub(super) fn new(cores: Cores) -> anyhow::Result<Self> {
-        Self::connect(cores).context("raw TCP: set up a connection over the loopback")
+    pub(super) fn new(threads: Threads) -> anyhow::Result<Self> {
+        Self::connect(threads).context("raw TCP: set up a connection over the loopback")
     }
 
-    fn connect(cores: Cores) -> io::Result<Self> {
+    fn connect(threads: Threads) -> io::Result<Self> {
         let listener =
             TcpListener::bind("127.0.0.1:0").or_else(|_| TcpListener::bind("[::1]:0"))?;
         let client = TcpStream::connect(listener.local_addr()?)?;
@@ -47,7 +47,7 @@ impl Raw {
         Ok(Self {
             client,
             server,
-            cores,
+            threads,
         })
     }
 }
@@ -61,12 +61,12 @@ impl Contender for Raw {
         let over = AtomicBool::new(false);
         let (sample, served) = std::thread::scope(|scope| {
             let server = scope.spawn(|| {
-                self.cores.server.into_iter().for_each(pin_to);
-                serve(&self.server, case, &over)
+                self.threads.server.into_iter().for_each(pin_to);
+                serve(&self.server, case, self.threads.spin, &over)
             });
             let client = scope.spawn(|| {
-                self.cores.client.into_iter().for_each(pin_to);
-                request(&self.client, case, duration)
+                self.threads.client.into_iter().for_each(pin_to);
+                request(&self.client, case, (duration, self.threads.spin))
             });
             let sample = client.join();
             over.store(true, Ordering::Relaxed);
@@ -84,13 +84,17 @@ impl Contender for Raw {
 }
 
 /// The client's end for one turn.
-fn request(socket: &TcpStream, case: Case, duration: Duration) -> anyhow::Result<Sample> {
+fn request(
+    socket: &TcpStream,
+    case: Case,
+    (duration, spin): (Duration, Duration),
+) -> anyhow::Result<Sample> {
     let mut requests = Window::new(case.size);
     let mut replies = Window::new(if case.is_echo() { case.size } else { RECEIPT });
     let start = Instant::now();
     let give_up = start + duration + GRACE;
     let mut meter = Meter::new(case, start, duration);
-    let mut idle = Idle::default();
+    let mut idle = Idle { spin, since: None };
     let (mut issued, mut answered) = (0, 0);
     // How many requests may be issued, in all.
     let mut allowed = case.depth as u64;
@@ -120,7 +124,7 @@ fn request(socket: &TcpStream, case: Case, duration: Duration) -> anyhow::Result
             }
         }
         if busy {
-            idle = Idle::default();
+            idle.since = None;
         } else {
             let now = idle.wait(socket, requests.is_due())?;
             if now > give_up {
@@ -131,10 +135,10 @@ fn request(socket: &TcpStream, case: Case, duration: Duration) -> anyhow::Result
 }
 
 /// The server's end until the turn is `over`; returns how many requests it has answered.
-fn serve(socket: &TcpStream, case: Case, over: &AtomicBool) -> io::Result<u64> {
+fn serve(socket: &TcpStream, case: Case, spin: Duration, over: &AtomicBool) -> io::Result<u64> {
     let mut requests = Window::new(case.size);
     let mut receipts = Window::new(RECEIPT);
-    let mut idle = Idle::default();
+    let mut idle = Idle { spin, since: None };
     let mut sent = 0;
     loop {
         let mut busy = requests.receive(socket)? > 0;
@@ -154,7 +158,7 @@ fn serve(socket: &TcpStream, case: Case, over: &AtomicBool) -> io::Result<u64> {
         sent += sent_now;
         busy |= sent_now > 0;
         if busy {
-            idle = Idle::default();
+            idle.since = None;
         } else if over.load(Ordering::Relaxed) {
             let len = if case.is_echo() { case.size } else { RECEIPT };
             return Ok((sent / len) as u64);
@@ -164,9 +168,10 @@ fn serve(socket: &TcpStream, case: Case, over: &AtomicBool) -> io::Result<u64> {
     }
 }
 
-/// Since when nothing has happened.
-#[derive(Debug, Default)]
+/// Since when nothing has happened, and how long to look for more.
+#[derive(Debug)]
 struct Idle {
+    spin: Duration,
     since: Option<Instant>,
 }
 
@@ -175,7 +180,7 @@ impl Idle {
     fn wait(&mut self, socket: &TcpStream, unsent: bool) -> io::Result<Instant> {
         let now = Instant::now();
         let since = *self.since.get_or_insert(now);
-        if now - since >= SPIN {
+        if now - since >= self.spin {
             let flags = if unsent {
                 PollFlags::IN | PollFlags::OUT
             } else {
@@ -200,7 +205,7 @@ mod tests {
     /// with what has come.
     #[test]
     fn every_case_gives_a_sample() {
-        let mut raw = Raw::new(Cores::default()).unwrap();
+        let mut raw = Raw::new(Threads::default()).unwrap();
         for case in CASES {
             let sample = raw.run(case, Duration::from_millis(30)).unwrap();
             assert!(
@@ -212,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_reply_out_of_order_is_an_error() {
-        let raw = Raw::new(Cores::default()).unwrap();
+        let raw = Raw::new(Threads::default()).unwrap();
         let case = Case {
             kind: Kind::Rate,
             size: 64,
@@ -220,19 +225,20 @@ mod tests {
         };
         let mut replies = Window::new(64);
         assert!(replies.push(1) && replies.send(&raw.server).unwrap() == 64);
-        let error = request(&raw.client, case, Duration::from_secs(1)).unwrap_err();
+        let error =
+            request(&raw.client, case, (Duration::from_secs(1), Duration::ZERO)).unwrap_err();
         assert_eq!(error.to_string(), "reply 0 was due, reply 1 came");
     }
 
     #[test]
     fn a_server_that_hangs_up_is_an_error() {
-        let Raw { client, server, .. } = Raw::new(Cores::default()).unwrap();
+        let Raw { client, server, .. } = Raw::new(Threads::default()).unwrap();
         drop(server);
         let case = Case {
             kind: Kind::Rate,
             size: 64,
             depth: 2,
         };
-        request(&client, case, Duration::from_secs(1)).unwrap_err();
+        request(&client, case, (Duration::from_secs(1), Duration::ZERO)).unwrap_err();
     }
 }

@@ -11,7 +11,7 @@ use msgr::{Context, Dispatcher, Messenger, Received, Settings};
 use msgr_protocol::{EntityAddr, EntityName, EntityType, Message, Policy};
 use msgr_transport::{OpenError, Transport};
 
-use super::contender::SPIN;
+use super::threads::Threads;
 use crate::transports::{Choice, End, Network};
 
 /// The message types of this exchange: whatever comes back whole, and what is only acknowledged.
@@ -19,10 +19,14 @@ pub(super) const ECHO: u16 = 2;
 pub(super) const SINK: u16 = 3;
 
 /// The settings of either end.
-pub(super) fn settings(kind: EntityType, policy: Policy, core: Option<usize>) -> Settings {
+pub(super) fn settings(
+    kind: EntityType,
+    policy: Policy,
+    (core, spin): (Option<usize>, Duration),
+) -> Settings {
     let mut settings = Settings::new(EntityName { kind, num: 0 }, policy);
     settings.cores = core.into_iter().collect();
-    settings.spin = SPIN;
+    settings.spin = spin;
     settings.timeouts.shutdown = Duration::from_secs(1);
     settings
 }
@@ -41,21 +45,26 @@ enum Place {
 }
 
 impl Server {
-    pub(super) fn start(network: &Network, core: Option<usize>) -> anyhow::Result<Self> {
+    pub(super) fn start(network: &Network, threads: Threads) -> anyhow::Result<Self> {
         if let Some(arguments) = network.server_arguments() {
-            return Self::start_elsewhere(&arguments, core);
+            return Self::start_elsewhere(&arguments, threads);
         }
         let network = network.clone();
         let ips = network.addresses();
-        let (messenger, at) = start(move || network.open(End::Server), &ips, core)?;
+        let (messenger, at) = start(
+            move || network.open(End::Server),
+            &ips,
+            (threads.server, threads.spin),
+        )?;
         let place = Place::Here(messenger);
         Ok(Self { place, at })
     }
 
-    fn start_elsewhere(arguments: &[String], core: Option<usize>) -> anyhow::Result<Self> {
+    fn start_elsewhere(arguments: &[String], threads: Threads) -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("compare-server").args(arguments);
-        command.args(core.map(|core| format!("--core={core}")));
+        command.arg(format!("--spin={}", threads.spin.as_micros()));
+        command.args(threads.server.map(|core| format!("--core={core}")));
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -103,9 +112,9 @@ impl Drop for Place {
 fn start(
     open: impl Fn() -> Result<Box<dyn Transport>, OpenError> + Clone + Send + 'static,
     ips: &[IpAddr],
-    core: Option<usize>,
+    thread: (Option<usize>, Duration),
 ) -> anyhow::Result<(Messenger, EntityAddr)> {
-    let settings = settings(EntityType::Osd, Policy::STATELESS_SERVER, core);
+    let settings = settings(EntityType::Osd, Policy::STATELESS_SERVER, thread);
     let server = Messenger::start(settings, open, |_| Echo)?;
     let bind = |&ip: &IpAddr| server.bind(EntityAddr::msgr2(SocketAddr::new(ip, 0), 0));
     let bound = ips.iter().map(bind).reduce(Result::or);
@@ -121,13 +130,17 @@ pub(crate) struct ServerArgs {
     /// Where its thread runs.
     #[arg(long)]
     core: Option<usize>,
+    /// How many microseconds it looks for more before it sleeps.
+    #[arg(long)]
+    spin: u32,
 }
 
 /// Prints where the server listens, and serves until the standard input ends.
 pub(crate) fn serve(args: &ServerArgs) -> anyhow::Result<ExitCode> {
     let ips = args.transport.addresses();
     ensure!(!ips.is_empty(), "compare-server needs --ip");
-    let (server, at) = start(args.transport.opener(1)?, &ips, args.core)?;
+    let spin = Duration::from_micros(args.spin.into());
+    let (server, at) = start(args.transport.opener(1)?, &ips, (args.core, spin))?;
     println!("{at}");
     io::stdin().read_to_end(&mut Vec::new())?;
     server.shutdown();

@@ -1,23 +1,35 @@
-//! [`Cores`]: who runs where.
+//! [`Threads`]: where the two ends run, and how they wait.
+
+use std::time::Duration;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::Serialize;
 
-/// The cores for servers and clients; where there is but one, nobody is pinned.
+/// How the threads of every contender's two ends run.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
-pub(super) struct Cores {
+pub(super) struct Threads {
+    /// The cores for servers and clients; where there is but one, nobody is pinned.
     pub(super) server: Option<usize>,
     pub(super) client: Option<usize>,
+    /// How long whoever has nothing to do looks for more before it sleeps.
+    pub(super) spin: Duration,
 }
 
-impl Cores {
-    /// The first two that this process may use.
-    pub(super) fn choose() -> Self {
+impl Threads {
+    /// On the first two cores that this process may use.
+    pub(super) fn choose(spin: Duration) -> Self {
         let allowed = sched_getaffinity(None).unwrap_or_default();
         let mut allowed = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
         match (allowed.next(), allowed.next()) {
-            (server, client @ Some(_)) => Self { server, client },
-            _ => Self::default(),
+            (server, client @ Some(_)) => Self {
+                server,
+                client,
+                spin,
+            },
+            _ => Self {
+                spin,
+                ..Self::default()
+            },
         }
     }
 }
