@@ -12,6 +12,7 @@ use super::RdmaConfig;
 use super::arena::{Arena, Block};
 use super::cm::CmId;
 use super::completion::{Completion, CompletionQueue};
+use super::counts::Counts;
 use super::credits::Grants;
 use super::device::{Device, Domain, Libraries};
 use super::loan::Loan;
@@ -130,6 +131,11 @@ impl Adapter {
             domain,
             device,
         })
+    }
+
+    /// What was asked of the device.
+    pub(super) fn counts(&self) -> Counts {
+        self.batch.counts + self.receives.counts + self.completions.counts
     }
 
     /// A queue pair for a new connection.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use msgr_rdma_sys as sys;
 
+use super::counts::Counts;
 use super::device::{Device, check};
 
 /// The queue itself, which exists as long as a queue pair completes into it.
@@ -48,6 +49,7 @@ impl RawQueue {
 pub(super) struct CompletionQueue {
     raw: Arc<RawQueue>,
     armed: bool,
+    pub(super) counts: Counts,
 }
 
 impl CompletionQueue {
@@ -76,6 +78,7 @@ impl CompletionQueue {
         let queue = Self {
             raw: Arc::new(raw),
             armed: false,
+            counts: Counts::default(),
         };
         rustix::io::ioctl_fionbio(queue.as_fd(), true)?;
         Ok(queue)
@@ -89,11 +92,15 @@ impl CompletionQueue {
     ///
     /// # Errors
     /// The queue has failed: what it had to tell is lost.
-    pub(super) fn poll(&self, batch: &mut [Completion]) -> io::Result<usize> {
+    pub(super) fn poll(&mut self, batch: &mut [Completion]) -> io::Result<usize> {
         let room = i32::try_from(batch.len()).unwrap_or(i32::MAX);
         // SAFETY: the queue exists, there is room for so many, and `Completion` is an `ibv_wc`.
         let count = unsafe { sys::poll_cq(self.raw.cq(), room, batch.as_mut_ptr().cast()) };
-        usize::try_from(count).map_err(|_| io::Error::from_raw_os_error(count.saturating_neg()))
+        let failed = |_| io::Error::from_raw_os_error(count.saturating_neg());
+        let count = usize::try_from(count).map_err(failed)?;
+        self.counts.polls += 1;
+        self.counts.completions += count as u64;
+        Ok(count)
     }
 
     /// Has the next completion make the descriptor readable. What came before is to be looked for
@@ -123,6 +130,7 @@ impl CompletionQueue {
             // SAFETY: this one event was just got.
             unsafe { (verbs.ibv_ack_cq_events)(cq, 1) };
             self.armed = false;
+            self.counts.events += 1;
             any = true;
         }
     }

@@ -17,6 +17,7 @@ mod arena;
 mod cm;
 mod completion;
 mod connection;
+mod counts;
 mod credits;
 mod device;
 #[cfg(test)]
@@ -34,6 +35,7 @@ mod wire;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Add;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -47,6 +49,7 @@ use crate::{
 use adapter::Adapter;
 use cm::EventChannel;
 use connection::{Connection, Phase};
+pub use counts::Counts;
 use device::Libraries;
 use setup::Listener;
 use watch::{Source, Watch};
@@ -223,6 +226,13 @@ impl Rdma {
             pool: BufferPool::default(),
             cost: Cost::default(),
         })
+    }
+
+    /// What was asked of the devices in use so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let counts = self.adapters.iter().map(Adapter::counts);
+        counts.fold(Counts::default(), Counts::add)
     }
 
     /// The connection, if the caller may still use it.

@@ -10,6 +10,7 @@ use msgr_rdma_sys as sys;
 
 use super::arena::Arena;
 use super::completion;
+use super::counts::Counts;
 use super::device::{Domain, check};
 use super::receive_queue;
 use super::wire::Offer;
@@ -167,6 +168,8 @@ impl QueuePair {
         // SAFETY: it exists; the chain was just linked. What it points to lies in the arenas that
         // we keep, and inline payload is copied by the call.
         let result = check(unsafe { sys::post_send(self.qp.as_ptr(), chain, &mut bad) });
+        batch.counts.sends += batch.requests.len() as u64;
+        batch.counts.doorbells += 1;
         batch.requests.clear();
         result
     }
@@ -176,6 +179,7 @@ impl QueuePair {
 #[derive(Default)]
 pub(super) struct SendBatch {
     requests: Vec<(sys::ibv_send_wr, sys::ibv_sge)>,
+    pub(super) counts: Counts,
 }
 
 // SAFETY: the pointers in it are null, or set for the length of a call.
@@ -207,6 +211,7 @@ impl SendBatch {
             },
             ..sys::ibv_send_wr::default()
         };
+        self.counts.signalled += u64::from(signalled);
         self.requests.push((work, element.unwrap_or_default()));
     }
 
@@ -223,6 +228,7 @@ impl SendBatch {
             remote_addr: offer.address,
             rkey: offer.key,
         };
+        self.counts.signalled += 1;
         self.requests.push((work, element));
     }
 
@@ -234,6 +240,7 @@ impl SendBatch {
             send_flags: sys::IBV_SEND_SIGNALED,
             ..sys::ibv_send_wr::default()
         };
+        self.counts.signalled += 1;
         self.requests.push((work, sys::ibv_sge::default()));
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use msgr_rdma_sys as sys;
 
 use super::arena::{Arena, Block};
+use super::counts::Counts;
 use super::device::{Domain, check};
 
 /// So many receives are posted with one call.
@@ -48,6 +49,7 @@ pub(super) struct ReceiveQueue {
     posted: Vec<bool>,
     /// What the next doorbell posts.
     next: Vec<(sys::ibv_recv_wr, sys::ibv_sge)>,
+    pub(super) counts: Counts,
 }
 
 // SAFETY: the pointers in `next` are null, or set for the length of a call.
@@ -71,6 +73,7 @@ impl ReceiveQueue {
             arena: Arc::clone(arena),
             posted: vec![false; arena.blocks()],
             next: Vec::with_capacity(BATCH),
+            counts: Counts::default(),
         })
     }
 
@@ -110,6 +113,8 @@ impl ReceiveQueue {
         // SAFETY: the queue exists; the chain was just made; its memory belongs to blocks that are
         // the device's until they come back, of an arena that we keep.
         let result = check(unsafe { sys::post_srq_recv(self.raw.srq(), chain, &mut bad) });
+        self.counts.receives += self.next.len() as u64;
+        self.counts.doorbells += 1;
         self.next.clear();
         result
     }

@@ -1,6 +1,7 @@
 //! The transport on a device that is not there: the contract of every transport, and every way in
 //! which a device, the connection manager or the peer may fail.
 
+mod counts;
 mod offers;
 
 use std::net::SocketAddr;
