@@ -133,6 +133,28 @@ pub unsafe fn post_srq_recv(
     }
 }
 
+/// Gives a chain of receives to a queue pair without a shared queue (`ibv_post_recv(3)`). Returns 0
+/// or an errno.
+///
+/// # Safety
+/// The queue pair exists; the chain and its scatter lists are valid for the call, what they point to
+/// until the requests complete or the queue pair is gone.
+#[inline]
+pub unsafe fn post_recv(
+    qp: *mut ibv_qp,
+    chain: *mut ibv_recv_wr,
+    bad: &mut *mut ibv_recv_wr,
+) -> c_int {
+    // SAFETY: the queue pair exists.
+    let context = unsafe { (*qp).context };
+    // SAFETY: a queue pair's context exists as long as it.
+    match unsafe { (*context).ops.post_recv } {
+        // SAFETY: as the caller says.
+        Some(call) => unsafe { call(qp, chain, bad) },
+        None => libc::EOPNOTSUPP,
+    }
+}
+
 /// Takes at most `room` completions (`ibv_poll_cq(3)`). Returns how many, or a negative number.
 ///
 /// # Safety

@@ -70,24 +70,7 @@ impl Connection {
         listening: bool,
         cost: &mut Cost,
     ) -> Result<Self, Errno> {
-        cost.system_calls += 3;
-        let socket = sys::tcp_socket(&to)?;
-        sockopt::set_tcp_nodelay(&socket, true)?;
-        if let Some(local) = local {
-            cost.system_calls += 3;
-            // Beside other connections from there, and what is left of them in TIME-WAIT.
-            sockopt::set_socket_reuseaddr(&socket, true)?;
-            if local.is_ipv6() {
-                // As the listener, lest `[::]` be in the way of `0.0.0.0`.
-                sockopt::set_ipv6_v6only(&socket, true)?;
-            }
-            if listening {
-                // Beside our own listener. A foreign one is not to be gone along with.
-                sockopt::set_socket_reuseport(&socket, true)?;
-            }
-            rustix::net::bind(&socket, &local)?;
-        }
-        let attempt = rustix::net::connect(&socket, &to);
+        let (socket, attempt) = sys::connect(to, local, listening, cost)?;
         let mut connection = Self::new(socket, to, Phase::Connecting);
         match attempt {
             Ok(()) | Err(Errno::INPROGRESS) => {}
@@ -296,6 +279,6 @@ impl Connection {
     }
 }
 
-fn reason(errno: Errno) -> CloseReason {
+pub(crate) fn reason(errno: Errno) -> CloseReason {
     CloseReason::from(&io::Error::from(errno))
 }

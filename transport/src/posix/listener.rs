@@ -10,15 +10,15 @@ use super::sys;
 use crate::{Cost, ListenOptions, Port};
 
 #[derive(Debug)]
-pub(super) struct Listener {
-    pub(super) socket: OwnedFd,
+pub(crate) struct Listener {
+    pub(crate) socket: OwnedFd,
     at: SocketAddr,
     /// Whether connections may be waiting.
     pub(super) ready: bool,
 }
 
 /// What [`Listener::accept`] found.
-pub(super) enum Accept {
+pub(crate) enum Accept {
     /// A connection, its local and its remote end.
     Connection(OwnedFd, SocketAddr, SocketAddr),
     /// Nobody is waiting.
@@ -31,7 +31,7 @@ pub(super) enum Accept {
 
 impl Listener {
     /// Binds and listens; also returns the address really bound.
-    pub(super) fn open(
+    pub(crate) fn open(
         at: SocketAddr,
         options: &ListenOptions,
         cost: &mut Cost,
@@ -64,7 +64,7 @@ impl Listener {
     }
 
     /// Whether a socket bound to `local` would have this listener's port.
-    pub(super) fn holds(&self, local: SocketAddr) -> bool {
+    pub(crate) fn holds(&self, local: SocketAddr) -> bool {
         let (ours, other) = (self.at.ip(), local.ip());
         let same_family = ours.is_ipv4() == other.is_ipv4();
         let overlap = ours == other || ours.is_unspecified() || other.is_unspecified();
@@ -72,7 +72,7 @@ impl Listener {
     }
 
     /// Takes one waiting connection.
-    pub(super) fn accept(&self, cost: &mut Cost) -> Accept {
+    pub(crate) fn accept(&self, cost: &mut Cost) -> Accept {
         cost.system_calls += 1;
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         match rustix::net::acceptfrom_with(&self.socket, flags) {

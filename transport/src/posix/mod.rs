@@ -6,10 +6,10 @@
 //! in the modules below, nothing of msgr2 does.
 
 mod busy_poll;
-mod connection;
+pub(crate) mod connection;
 mod epoll;
-mod listener;
-mod sys;
+pub(crate) mod listener;
+pub(crate) mod sys;
 
 use std::collections::VecDeque;
 use std::io;

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use msgr_rdma_sys as sys;
 
-use super::RdmaConfig;
 use super::arena::{Arena, Block};
 use super::cm::CmId;
 use super::completion::{Completion, CompletionQueue};
@@ -16,9 +15,10 @@ use super::counts::Counts;
 use super::credits::Grants;
 use super::device::{Device, Domain, Libraries};
 use super::loan::Loan;
-use super::queue_pair::{QueuePair, SendBatch};
-use super::receive_queue::ReceiveQueue;
+use super::queue_pair::{self, QueuePair, SendBatch};
+use super::receive_queue::{OwnReceives, ReceiveQueue};
 use super::wire::OFFERS;
+use super::{RdmaConfig, Setup};
 use crate::{BufferPool, ConnId, Cost};
 
 /// Completions taken with one call.
@@ -33,12 +33,20 @@ const COPY_BLOCK: usize = 256 << 10;
 /// copied out of them, so that somebody who holds on to bytes stops nobody.
 const KEEP: usize = 2;
 
+/// Where connections receive.
+enum Receives {
+    /// All in one queue.
+    Shared(ReceiveQueue),
+    /// Each for itself.
+    Own(OwnReceives),
+}
+
 /// A device in use.
 pub(super) struct Adapter {
     pub(super) device: Arc<Device>,
     domain: Arc<Domain>,
     pub(super) completions: CompletionQueue,
-    receives: ReceiveQueue,
+    receives: Receives,
     receive_arena: Arc<Arena>,
     pub(super) send_arena: Arc<Arena>,
     /// What peers offer is read into there.
@@ -102,15 +110,23 @@ impl Adapter {
         let receive_arena = arena(receives + config.spare_blocks, config.block_size)?;
         let send_arena = arena(config.send_blocks, config.block_size)?;
         let landing = arena(config.landing_blocks, config.landing_size)?;
-        let mut queue = ReceiveQueue::new(&domain, &receive_arena, receives as u32)?;
-        for _ in 0..receives {
-            let block = receive_arena.take().expect("all of them are free");
-            queue.post(block)?;
-        }
-        queue.flush()?;
+        let mut blocks = (0..receives).map_while(|_| receive_arena.take());
+        let shared = match config.setup {
+            Setup::ConnectionManager => {
+                let mut queue = ReceiveQueue::new(&domain, &receive_arena, receives as u32)?;
+                blocks.try_for_each(|block| queue.post(block))?;
+                queue.flush()?;
+                Receives::Shared(queue)
+            }
+            Setup::Ceph => {
+                let mut own = OwnReceives::new(&receive_arena);
+                blocks.for_each(|block| own.put(block));
+                Receives::Own(own)
+            }
+        };
         Ok(Self {
             completions,
-            receives: queue,
+            receives: shared,
             receive_arena,
             send_arena,
             landing,
@@ -143,7 +159,10 @@ impl Adapter {
         QueuePair::new(
             &self.domain,
             self.completions.raw(),
-            self.receives.raw(),
+            match &self.receives {
+                Receives::Shared(queue) => queue_pair::Receives::Shared(Arc::clone(queue.raw())),
+                Receives::Own(_) => queue_pair::Receives::Own(self.grants.most()),
+            },
             [&self.send_arena, &self.receive_arena, &self.landing],
             (self.depth + CONTROL) as u32,
         )
@@ -160,8 +179,12 @@ impl Adapter {
     }
 
     /// The block that a completion has brought back.
-    pub(super) fn take_receive(&mut self, request: u64) -> Option<Block> {
-        self.receives.take(request)
+    pub(super) fn take_receive(&mut self, completion: &Completion) -> Option<Block> {
+        let request = completion.request();
+        match &mut self.receives {
+            Receives::Shared(queue) => queue.take(request),
+            Receives::Own(own) => own.take(request, completion.queue_pair()),
+        }
     }
 
     /// The first `len` bytes of such a block.
@@ -169,17 +192,43 @@ impl Adapter {
         self.receive_arena.bytes(block, len)
     }
 
-    /// Posts a block whose bytes nobody needs, or again.
+    /// Posts a block whose bytes nobody needs, or again; where each connection has its own, when
+    /// one is next [supplied](Self::supply).
     pub(super) fn post_receive(&mut self, block: Block) {
-        if let Err(error) = self.receives.post(block) {
+        let posted = match &mut self.receives {
+            Receives::Shared(queue) => queue.post(block),
+            Receives::Own(own) => {
+                own.put(block);
+                Ok(())
+            }
+        };
+        if let Err(error) = posted {
             self.fail(&error);
         }
     }
 
     /// Makes what was posted visible to the device.
     pub(super) fn flush_receives(&mut self) {
-        if let Err(error) = self.receives.flush() {
+        if let Receives::Shared(queue) = &mut self.receives
+            && let Err(error) = queue.flush()
+        {
             self.fail(&error);
+        }
+    }
+
+    /// Posts so many receives to a queue pair that has its own.
+    pub(super) fn supply(&mut self, queue_pair: &QueuePair, count: u16) -> io::Result<()> {
+        match &mut self.receives {
+            Receives::Shared(_) => Ok(()),
+            Receives::Own(own) => own.supply(queue_pair, count.into()),
+        }
+    }
+
+    /// Takes back what a queue pair of this number had that is gone.
+    pub(super) fn forget(&mut self, queue_pair: u32) {
+        self.owners.remove(&queue_pair);
+        if let Receives::Own(own) = &mut self.receives {
+            own.reclaim(queue_pair);
         }
     }
 

@@ -369,6 +369,22 @@ impl CmId {
         (!manager.is_null()).then_some(manager)
     }
 
+    /// The port of the device that this id is bound to, once it is.
+    pub(super) fn port(&self) -> u8 {
+        // SAFETY: the id exists.
+        unsafe { (*self.id.as_ptr()).port_num }
+    }
+
+    /// The GID that this id is bound to, once it is.
+    pub(super) fn gid(&self) -> [u8; 16] {
+        // SAFETY: the id exists.
+        let address = unsafe { (*self.id.as_ptr()).route.addr.addr };
+        // SAFETY: the union has one kind.
+        let gid = unsafe { address.ibaddr.sgid };
+        // SAFETY: any bytes are a GID.
+        unsafe { gid.raw }
+    }
+
     /// Our end, once it is bound.
     pub(super) fn local(&self) -> Option<SocketAddr> {
         // SAFETY: the id exists, and the union has room for any address.

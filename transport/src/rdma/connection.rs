@@ -7,9 +7,12 @@ use std::net::SocketAddr;
 use bytes::{Buf, Bytes};
 use msgr_rdma_sys::ibv_sge;
 
+use super::Setup;
 use super::adapter::{Adapter, CONTROL};
 use super::arena::Block;
+use super::ceph::Channel;
 use super::cm::CmId;
+use super::completion::Completion;
 use super::credits::{Grant, RESERVE};
 use super::loan::Loan;
 use super::queue_pair::QueuePair;
@@ -83,6 +86,9 @@ pub(super) struct Link {
     pub(super) grant: Grant,
     /// How many sends we may make.
     credits: u32,
+    /// Whether the peer is one of Ceph's: it has sends but no immediate data, hence no credits, and
+    /// what is granted to it is posted to its queue pair.
+    is_plain: bool,
     /// The most bytes of a send.
     chunk: usize,
     /// The most bytes of an offer, and from how many on we make them.
@@ -120,6 +126,8 @@ pub(super) struct Connection {
     /// Dropped behind the queue pair.
     pub(super) link: Option<Link>,
     pub(super) id: Option<CmId>,
+    /// Over which two of Ceph's messengers set it up, and which lives as long as it.
+    pub(super) channel: Option<Channel>,
     /// Why it has ended, once that is known.
     pub(super) failed: Option<CloseReason>,
     /// The peer, or the manager, has ended it. What was received before still counts.
@@ -155,6 +163,7 @@ impl Connection {
             remote,
             link: None,
             id: None,
+            channel: None,
             failed: None,
             disconnected: false,
             held: VecDeque::new(),
@@ -185,6 +194,12 @@ impl Connection {
         )
     }
 
+    /// Whether it waits for what only the peer can do, and nobody but us gives up.
+    pub(super) fn awaits_peer(&self) -> bool {
+        let unmet = self.is_attempt() || matches!(self.phase, Phase::Accepting(_));
+        self.phase == Phase::Crossed || (unmet && self.channel.is_some())
+    }
+
     /// Notes why it has ended. The first reason counts.
     pub(super) fn fail(&mut self, reason: CloseReason) {
         self.failed.get_or_insert(reason);
@@ -213,10 +228,11 @@ impl Connection {
 }
 
 impl Link {
-    pub(super) fn new(queue_pair: QueuePair, adapter: usize, grant: Grant) -> Self {
+    pub(super) fn new(queue_pair: QueuePair, adapter: usize, grant: Grant, setup: Setup) -> Self {
         Self {
             queue_pair,
             adapter,
+            is_plain: setup == Setup::Ceph,
             is_ready: false,
             grant,
             credits: 0,
@@ -260,6 +276,45 @@ impl Link {
         self.credits > RESERVE
             && self.posted.len() + self.staged.len() < adapter.depth()
             && self.loans.len() < OFFERS
+    }
+
+    /// What a send that has come says beside its bytes; nothing if it is not one of ours.
+    pub(super) fn hear(&self, completion: &Completion) -> Option<Immediate> {
+        if self.is_plain {
+            return Some(Immediate {
+                last: completion.len() == 0,
+                ..Immediate::default()
+            });
+        }
+        completion.immediate().map(Immediate::decode)
+    }
+
+    /// What goes along with a send.
+    fn immediate(&self, immediate: Immediate) -> Option<u32> {
+        (!self.is_plain).then(|| immediate.encode())
+    }
+
+    /// Grants what is owed to the peer: so many credits are to go to it. One of Ceph's gets the
+    /// receives themselves.
+    pub(super) fn give_back(&mut self, adapter: &mut Adapter) -> Result<u16, CloseReason> {
+        let back = self.grant.give_back(&mut adapter.grants);
+        if self.is_plain {
+            let supplied = adapter.supply(&self.queue_pair, back);
+            return supplied
+                .map(|()| 0)
+                .map_err(|error| CloseReason::from(&error));
+        }
+        Ok(back)
+    }
+
+    /// Whether receives are owed to a peer that knows no credits.
+    pub(super) fn is_short_of_receives(&self) -> bool {
+        self.is_plain && self.grant.is_due()
+    }
+
+    /// Whether the peer may leave sends waiting as long as it likes, which is no sign of its death.
+    pub(super) fn may_wait(&self) -> bool {
+        self.is_plain
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -332,7 +387,7 @@ impl Link {
             return 0;
         }
         adapter.slots -= 1;
-        self.credits -= 1;
+        self.use_credit();
         let bytes = segment.slice(..some);
         self.staged.push_back(Message::Linked(bytes, element));
         some
@@ -387,8 +442,12 @@ impl Link {
         }
         let block = adapter.send_arena.take()?;
         adapter.slots -= 1;
-        self.credits -= 1;
+        self.use_credit();
         Some(block)
+    }
+
+    fn use_credit(&mut self) {
+        self.credits -= u32::from(!self.is_plain);
     }
 
     /// Posts what is staged, with one doorbell.
@@ -403,7 +462,7 @@ impl Link {
         }
         let inline = self.queue_pair.inline();
         let mut immediate = Immediate {
-            credits: self.grant.give_back(&mut adapter.grants),
+            credits: self.give_back(adapter)?,
             read: self.tell_read(),
             ..Immediate::default()
         };
@@ -428,7 +487,7 @@ impl Link {
             adapter.batch.send(
                 self.next_request(),
                 Some(element),
-                std::mem::take(&mut immediate).encode(),
+                self.immediate(std::mem::take(&mut immediate)),
                 (is_inline, signalled),
             );
             self.posted.push_back(match keeps {
@@ -463,7 +522,7 @@ impl Link {
             return Ok(false);
         }
         let immediate = Immediate {
-            credits: self.grant.give_back(&mut adapter.grants),
+            credits: self.give_back(adapter)?,
             read: self.tell_read(),
             offer: false,
             last,
@@ -471,13 +530,15 @@ impl Link {
         if immediate == Immediate::default() {
             return Ok(true);
         }
-        self.credits -= u32::from(!is_free);
+        if !is_free {
+            self.use_credit();
+        }
         adapter.slots -= 1;
         let signalled = self.signal(false, true, last || adapter.is_short());
-        let request = self.next_request();
+        let (request, immediate) = (self.next_request(), self.immediate(immediate));
         adapter
             .batch
-            .send(request, None, immediate.encode(), (false, signalled));
+            .send(request, None, immediate, (false, signalled));
         self.posted.push_back(Posted::Nothing);
         cost.doorbells += 1;
         let posted = self.queue_pair.post(&mut adapter.batch);
@@ -617,8 +678,9 @@ impl Link {
     /// Destroys the queue pair, and then gives back whatever it had.
     pub(super) fn release(mut self, adapter: &mut Adapter) {
         self.drop_staged(adapter);
-        adapter.owners.remove(&self.queue_pair.number());
+        let number = self.queue_pair.number();
         drop(self.queue_pair);
+        adapter.forget(number);
         adapter.slots += self.posted.len();
         for keeps in self.posted.drain(..) {
             keeps.give_back(adapter);

@@ -8,6 +8,9 @@
 //! two ends that wait for each other, one has the credit to end it.
 //!
 //! That an offer was read is told beside all this: who offers keeps a receive for it.
+//!
+//! A peer of Ceph's knows no credits. What would be granted to it is posted to its queue pair alone,
+//! and whatever it sends beyond that waits at its own device.
 
 /// The fewest receives a connection works with: two may be under way while two come back.
 pub(super) const LEAST: u32 = 4;
@@ -64,6 +67,11 @@ impl Grants {
     /// So many offers were read, or will not be.
     pub(super) fn fulfil(&mut self, offers: usize) {
         self.granted -= offers as u32;
+    }
+
+    /// The most that one connection is granted.
+    pub(super) fn most(&self) -> u32 {
+        self.most
     }
 
     fn free(&self) -> u32 {

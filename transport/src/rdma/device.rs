@@ -172,6 +172,18 @@ impl Device {
         self.limits
     }
 
+    /// The GID at a place of a port's table, if there is one.
+    pub(super) fn gid(&self, port: u8, index: u8) -> Option<[u8; 16]> {
+        let mut gid = sys::ibv_gid::default();
+        // SAFETY: the context is open, and there is room for a GID.
+        let result = unsafe {
+            (self.verbs.ibv_query_gid)(self.context.as_ptr(), port, index.into(), &raw mut gid)
+        };
+        // SAFETY: any bytes are a GID.
+        let raw = unsafe { gid.raw };
+        (result == 0).then_some(raw)
+    }
+
     /// What becomes readable when there is an asynchronous event.
     pub(super) fn events(&self) -> BorrowedFd<'_> {
         // SAFETY: the context is open.

@@ -1,6 +1,6 @@
 //! [`Rdma`]: reliable connected queue pairs, for hosts with InfiniBand, RoCE, or `rdma_rxe`.
 //!
-//! Connections are set up by `rdma_cm`. What comes lands in blocks of registered memory that all
+//! Connections are set up by `rdma_cm`, or as Ceph does. What comes lands in blocks of registered memory that all
 //! connections of a device share, and goes up as slices of them; a sender has credits for posted
 //! receives, so that there always is one. What is sent is copied into registered blocks, packed,
 //! and posted with one doorbell per flush; tiny messages go out within their work requests.
@@ -14,6 +14,7 @@
 
 mod adapter;
 mod arena;
+mod ceph;
 mod cm;
 mod completion;
 mod connection;
@@ -23,9 +24,11 @@ mod device;
 #[cfg(test)]
 mod fake;
 mod loan;
+mod path;
 mod queue_pair;
 mod receive_queue;
 mod setup;
+pub mod side_channel; // For fuzzing only.
 #[cfg(test)]
 mod tests;
 mod traffic;
@@ -42,6 +45,7 @@ use std::time::{Duration, Instant};
 use rustix::fd::AsFd;
 use rustix::io::Errno;
 
+use crate::posix::listener::Listener as TcpListener;
 use crate::{
     BufferPool, Caps, Close, CloseReason, ConnId, ConnectOptions, Cost, Event, ListenOptions,
     ListenerId, OpenError, Operation, Park, SendError, Slots, Transport, TxQueue,
@@ -65,13 +69,33 @@ const LOOK_EVERY: Duration = Duration::from_micros(100);
 /// Completions looked at in one poll, of each device.
 const COMPLETIONS: usize = 256;
 
+/// How long the kernel may take for each step of finding the way to a peer.
+const RESOLVE: Duration = Duration::from_secs(2);
+/// A peer is given up after so many looks of the keepalive without a sign of life.
+const SILENT_LOOKS: u32 = 10;
+
+/// How connections are set up, and what peers therefore agree on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Setup {
+    /// By `rdma_cm`, among our own kind.
+    #[default]
+    ConnectionManager,
+    /// As Ceph does (`ms_type = async+rdma`): over a TCP connection, which stays open beside the queue
+    /// pair. There are no credits: each queue pair has receives of its own, and a sender that has
+    /// used them up waits at its device.
+    Ceph,
+}
+
 /// How much memory a transport registers, and what connections get of it. It is registered per
 /// device in use, when that is first used: [`registered_bytes`](Self::registered_bytes), 64 MiB by
 /// default, which `RLIMIT_MEMLOCK` has to allow; what is on loan to peers comes on top of it, at most
 /// 4 pieces for each connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RdmaConfig {
-    /// The most bytes of one send or receive, at least 1 KiB.
+    /// How connections are set up. Both ends must agree.
+    pub setup: Setup,
+    /// The most bytes of one send or receive, at least 1 KiB. [`Setup::Ceph`] has to have what the
+    /// peer has (`ms_async_rdma_buffer_size`).
     pub block_size: usize,
     /// Receives that are posted. Each connection takes at least 4 of them.
     pub receive_blocks: usize,
@@ -100,6 +124,7 @@ pub struct RdmaConfig {
 impl Default for RdmaConfig {
     fn default() -> Self {
         Self {
+            setup: Setup::ConnectionManager,
             block_size: 16 << 10,
             receive_blocks: 2048,
             spare_blocks: 512,
@@ -119,6 +144,23 @@ impl RdmaConfig {
     pub fn registered_bytes(&self) -> usize {
         let blocks = self.receive_blocks + self.spare_blocks + self.send_blocks;
         blocks * self.block_size + self.landing_blocks * self.landing_size
+    }
+
+    /// For peers that are Ceph's, in blocks of the size that they have unless told otherwise, 128
+    /// KiB: 56 MiB are registered. Nobody offers anything.
+    pub fn ceph() -> Self {
+        Self {
+            setup: Setup::Ceph,
+            block_size: 128 << 10,
+            receive_blocks: 256,
+            spare_blocks: 64,
+            send_blocks: 128,
+            landing_size: 4 << 10,
+            landing_blocks: 3,
+            depth: 16,
+            share: 32,
+            ..Self::default()
+        }
     }
 
     fn check(&self) -> io::Result<()> {
@@ -151,6 +193,10 @@ pub struct Rdma {
     conns: Slots<crate::slots::Conn, Connection>,
     listeners: Slots<crate::slots::Listener, Listener>,
     adapters: Vec<Adapter>,
+    /// Of [`Setup::Ceph`]: where connections come in.
+    ports: Slots<crate::slots::Listener, TcpListener>,
+    /// Which of them, and of the side channels, have something to say; reused.
+    heard: Vec<Source>,
     /// Whether a listener's device is gone.
     has_lost_listeners: bool,
     channel: Arc<EventChannel>,
@@ -210,6 +256,8 @@ impl Rdma {
             libraries,
             conns: Slots::default(),
             listeners: Slots::default(),
+            ports: Slots::default(),
+            heard: Vec::new(),
             adapters: Vec::new(),
             has_lost_listeners: false,
             channel,

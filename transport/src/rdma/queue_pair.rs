@@ -56,7 +56,7 @@ impl Transition {
     }
 }
 
-/// A reliable connected queue pair that receives from a shared queue.
+/// A reliable connected queue pair that receives from a shared queue, or has receives of its own.
 #[derive(Debug)]
 pub(super) struct QueuePair {
     domain: Arc<Domain>,
@@ -64,7 +64,7 @@ pub(super) struct QueuePair {
     inline: usize,
     /// Not destroyed before us.
     _completions: Arc<completion::RawQueue>,
-    _receives: Arc<receive_queue::RawQueue>,
+    _receives: Receives,
     /// What is sent lies there, and what is read lands there.
     _arenas: [Arc<Arena>; 3],
 }
@@ -79,27 +79,42 @@ impl Drop for QueuePair {
     }
 }
 
+/// Where a queue pair's receives come from.
+#[derive(Debug, Clone)]
+pub(super) enum Receives {
+    /// They are shared.
+    Shared(Arc<receive_queue::RawQueue>),
+    /// It has at most so many.
+    Own(u32),
+}
+
 impl QueuePair {
     /// A queue pair that has `depth` work requests at a time, with memory of these arenas.
     pub(super) fn new(
         domain: &Arc<Domain>,
         completions: &Arc<completion::RawQueue>,
-        receives: &Arc<receive_queue::RawQueue>,
+        receives: Receives,
         arenas: [&Arc<Arena>; 3],
         depth: u32,
     ) -> io::Result<Self> {
+        let (srq, own) = match &receives {
+            Receives::Shared(queue) => (queue.srq(), 0),
+            Receives::Own(most) => (ptr::null_mut(), *most),
+        };
         let mut inline = INLINE;
         let qp = loop {
             let mut attributes = sys::ibv_qp_init_attr {
                 send_cq: completions.cq(),
                 recv_cq: completions.cq(),
-                srq: receives.srq(),
+                srq,
                 qp_type: sys::IBV_QPT_RC,
                 sq_sig_all: 0,
                 ..sys::ibv_qp_init_attr::default()
             };
             attributes.cap.max_send_wr = depth;
             attributes.cap.max_send_sge = 1;
+            attributes.cap.max_recv_wr = own;
+            attributes.cap.max_recv_sge = u32::from(own > 0);
             attributes.cap.max_inline_data = inline;
             // SAFETY: the domain and both queues exist and are of one device.
             let qp =
@@ -120,7 +135,7 @@ impl QueuePair {
             qp,
             inline: inline as usize,
             _completions: Arc::clone(completions),
-            _receives: Arc::clone(receives),
+            _receives: receives,
             _arenas: arenas.map(Arc::clone),
         })
     }
@@ -129,6 +144,10 @@ impl QueuePair {
     pub(super) fn number(&self) -> u32 {
         // SAFETY: it exists.
         unsafe { (*self.qp.as_ptr()).qp_num }
+    }
+
+    pub(super) fn raw(&self) -> *mut sys::ibv_qp {
+        self.qp.as_ptr()
     }
 
     /// The longest payload that goes out within a work request, in bytes.
@@ -186,12 +205,12 @@ pub(super) struct SendBatch {
 unsafe impl Send for SendBatch {}
 
 impl SendBatch {
-    /// Adds a message, with immediate data.
+    /// Adds a message, with immediate data if there is any.
     pub(super) fn send(
         &mut self,
         request: u64,
         element: Option<sys::ibv_sge>,
-        immediate: u32,
+        immediate: Option<u32>,
         (inline, signalled): (bool, bool),
     ) {
         let mut flags = 0;
@@ -204,10 +223,13 @@ impl SendBatch {
         let work = sys::ibv_send_wr {
             wr_id: request,
             num_sge: i32::from(element.is_some()),
-            opcode: sys::IBV_WR_SEND_WITH_IMM,
+            opcode: match immediate {
+                Some(_) => sys::IBV_WR_SEND_WITH_IMM,
+                None => sys::IBV_WR_SEND,
+            },
             send_flags: flags,
             __bindgen_anon_1: sys::ibv_send_wr__bindgen_ty_1 {
-                imm_data: immediate.to_be(),
+                imm_data: immediate.unwrap_or_default().to_be(),
             },
             ..sys::ibv_send_wr::default()
         };

@@ -1,4 +1,5 @@
-//! [`ReceiveQueue`]: the blocks that all connections of a device receive into.
+//! The blocks that are received into: [`ReceiveQueue`] is what all connections of a device take
+//! from; with [`OwnReceives`] each queue pair is supplied.
 
 #![allow(unsafe_code)]
 
@@ -11,6 +12,7 @@ use msgr_rdma_sys as sys;
 use super::arena::{Arena, Block};
 use super::counts::Counts;
 use super::device::{Domain, check};
+use super::queue_pair::QueuePair;
 
 /// So many receives are posted with one call.
 const BATCH: usize = 64;
@@ -48,12 +50,9 @@ pub(super) struct ReceiveQueue {
     /// By block: whether the device has it.
     posted: Vec<bool>,
     /// What the next doorbell posts.
-    next: Vec<(sys::ibv_recv_wr, sys::ibv_sge)>,
+    next: ReceiveBatch,
     pub(super) counts: Counts,
 }
-
-// SAFETY: the pointers in `next` are null, or set for the length of a call.
-unsafe impl Send for ReceiveQueue {}
 
 impl ReceiveQueue {
     /// A queue with room for `most` blocks of `arena`.
@@ -72,7 +71,7 @@ impl ReceiveQueue {
             }),
             arena: Arc::clone(arena),
             posted: vec![false; arena.blocks()],
-            next: Vec::with_capacity(BATCH),
+            next: ReceiveBatch::default(),
             counts: Counts::default(),
         })
     }
@@ -83,16 +82,9 @@ impl ReceiveQueue {
 
     /// Gives a block to the device, at the next [`flush`](Self::flush) at the latest.
     pub(super) fn post(&mut self, block: Block) -> io::Result<()> {
-        let element = self.arena.element(&block, self.arena.block_size());
-        let number = block.give_away();
+        let number = self.next.add(&self.arena, block);
         self.posted[number as usize] = true;
-        let request = sys::ibv_recv_wr {
-            wr_id: u64::from(number),
-            num_sge: 1,
-            ..sys::ibv_recv_wr::default()
-        };
-        self.next.push((request, element));
-        if self.next.len() < BATCH {
+        if self.next.requests.len() < BATCH {
             return Ok(());
         }
         self.flush()
@@ -100,22 +92,16 @@ impl ReceiveQueue {
 
     /// Makes what was posted visible to the device.
     pub(super) fn flush(&mut self) -> io::Result<()> {
-        if self.next.is_empty() {
+        let Some(chain) = self.next.link() else {
             return Ok(());
-        }
-        let mut chain = ptr::null_mut();
-        for (request, element) in self.next.iter_mut().rev() {
-            request.sg_list = element;
-            request.next = chain;
-            chain = request;
-        }
+        };
         let mut bad = ptr::null_mut();
         // SAFETY: the queue exists; the chain was just made; its memory belongs to blocks that are
         // the device's until they come back, of an arena that we keep.
         let result = check(unsafe { sys::post_srq_recv(self.raw.srq(), chain, &mut bad) });
-        self.counts.receives += self.next.len() as u64;
+        self.counts.receives += self.next.requests.len() as u64;
         self.counts.doorbells += 1;
-        self.next.clear();
+        self.next.requests.clear();
         result
     }
 
@@ -124,5 +110,105 @@ impl ReceiveQueue {
         let number = u32::try_from(request).ok()?;
         let posted = self.posted.get_mut(number as usize)?;
         std::mem::take(posted).then(|| Block::returned(number))
+    }
+}
+
+/// Receives to be posted together. It is reused: posting allocates nothing.
+#[derive(Debug, Default)]
+pub(super) struct ReceiveBatch {
+    requests: Vec<(sys::ibv_recv_wr, sys::ibv_sge)>,
+}
+
+// SAFETY: the pointers in it are null, or set for the length of a call.
+unsafe impl Send for ReceiveBatch {}
+
+impl ReceiveBatch {
+    /// Adds a receive into a block, whose number it returns.
+    fn add(&mut self, arena: &Arena, block: Block) -> u32 {
+        let element = arena.element(&block, arena.block_size());
+        let number = block.give_away();
+        let request = sys::ibv_recv_wr {
+            wr_id: u64::from(number),
+            num_sge: 1,
+            ..sys::ibv_recv_wr::default()
+        };
+        self.requests.push((request, element));
+        number
+    }
+
+    fn link(&mut self) -> Option<*mut sys::ibv_recv_wr> {
+        let mut chain = ptr::null_mut();
+        for (request, element) in self.requests.iter_mut().rev() {
+            request.sg_list = element;
+            request.next = chain;
+            chain = request;
+        }
+        (!chain.is_null()).then_some(chain)
+    }
+}
+
+/// The blocks of queue pairs without a shared queue.
+#[derive(Debug)]
+pub(super) struct OwnReceives {
+    arena: Arc<Arena>,
+    /// What no queue pair has.
+    stock: Vec<Block>,
+    /// By block: the number of the queue pair that has it; 0 is none.
+    holders: Vec<u32>,
+    batch: ReceiveBatch,
+}
+
+impl OwnReceives {
+    /// Nothing in stock yet; at most all blocks of `arena`.
+    pub(super) fn new(arena: &Arc<Arena>) -> Self {
+        Self {
+            arena: Arc::clone(arena),
+            stock: Vec::new(),
+            holders: vec![0; arena.blocks()],
+            batch: ReceiveBatch::default(),
+        }
+    }
+
+    /// Takes a block into stock.
+    pub(super) fn put(&mut self, block: Block) {
+        self.stock.push(block);
+    }
+
+    /// Posts so many blocks to a queue pair, or as many as there are.
+    pub(super) fn supply(&mut self, queue_pair: &QueuePair, count: usize) -> io::Result<()> {
+        let rest = self.stock.len().saturating_sub(count);
+        for block in self.stock.drain(rest..) {
+            let number = self.batch.add(&self.arena, block);
+            self.holders[number as usize] = queue_pair.number();
+        }
+        let Some(chain) = self.batch.link() else {
+            return Ok(());
+        };
+        let mut bad = ptr::null_mut();
+        // SAFETY: the queue pair exists; the chain was just made; its memory belongs to blocks that
+        // are the device's until they come back, of an arena that we and the queue pair keep.
+        let result = check(unsafe { sys::post_recv(queue_pair.raw(), chain, &mut bad) });
+        self.batch.requests.clear();
+        result
+    }
+
+    /// The block that a completion of this queue pair has brought back.
+    pub(super) fn take(&mut self, request: u64, queue_pair: u32) -> Option<Block> {
+        let number = u32::try_from(request).ok()?;
+        let holder = self.holders.get_mut(number as usize)?;
+        (*holder == queue_pair).then(|| {
+            *holder = 0;
+            Block::returned(number)
+        })
+    }
+
+    /// Takes back what a queue pair still had that is gone.
+    pub(super) fn reclaim(&mut self, queue_pair: u32) {
+        for (number, holder) in self.holders.iter_mut().enumerate() {
+            if *holder == queue_pair {
+                *holder = 0;
+                self.stock.push(Block::returned(number as u32));
+            }
+        }
     }
 }

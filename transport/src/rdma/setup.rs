@@ -2,21 +2,19 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use rustix::io::Errno;
 
 use super::adapter::Adapter;
+use super::ceph::any_port;
 use super::cm::{CmEvent, CmEventKind, CmId, Parameters, PrivateData};
 use super::connection::{Connection, Link, Phase};
-use super::queue_pair::State;
+use super::queue_pair::{State, Transition};
 use super::watch::Source;
 use super::wire::{Hello, Refusal};
-use super::{Rdma, device_failed, list, misbehaved};
+use super::{RESOLVE, Rdma, Setup, device_failed, list, misbehaved};
 use crate::{CloseReason, ConnId, Event, ListenOptions, ListenerId, Port};
 
-/// How long the kernel may take for each step of finding the way to a peer.
-const RESOLVE: Duration = Duration::from_secs(2);
 /// Marks a listener's token: there are never 2^31 slots.
 const LISTENER: u64 = 1 << 31;
 
@@ -44,6 +42,9 @@ impl Rdma {
         at: SocketAddr,
         options: &ListenOptions,
     ) -> io::Result<(ListenerId, SocketAddr)> {
+        if self.config.setup == Setup::Ceph {
+            return self.open_port(at, options);
+        }
         let mut id = self.bound(at, true)?;
         id.listen(options.backlog).map_err(|error| {
             if options.port == Port::Join && error.kind() == io::ErrorKind::AddrInUse {
@@ -72,7 +73,13 @@ impl Rdma {
             lost.then_some((id, listener.at, listener.backlog))
         };
         let lost: Vec<_> = self.listeners.iter().filter_map(lost).collect();
-        self.has_lost_listeners = false;
+        let ports: Vec<_> = self.ports.iter().map(|(id, _)| id).collect();
+        // One that is watched already cannot be watched twice, and is in order.
+        let watch = |&id: &ListenerId| {
+            self.watch_port(id)
+                .is_err_and(|error| error.kind() != io::ErrorKind::AlreadyExists)
+        };
+        self.has_lost_listeners = ports.iter().any(watch);
         for (listener, at, backlog) in lost {
             let id = self.bound(at, true).and_then(|mut id| {
                 id.listen(backlog)?;
@@ -95,7 +102,7 @@ impl Rdma {
     }
 
     /// An id bound to an address; to a port that others are bound to if it is `ours`.
-    fn bound(&self, at: SocketAddr, ours: bool) -> io::Result<CmId> {
+    pub(super) fn bound(&self, at: SocketAddr, ours: bool) -> io::Result<CmId> {
         let mut id = CmId::new(&self.channel)?;
         if ours {
             id.share_port()?;
@@ -117,6 +124,7 @@ impl Rdma {
 
     pub(super) fn close_listener(&mut self, listener: ListenerId) {
         self.listeners.remove(listener);
+        self.ports.remove(listener);
         // Nobody is told of what it has begun to accept.
         let begun = |conn: &Connection| conn.phase == Phase::Accepting(listener);
         let begun = self.conns.iter().filter(|(_, conn)| begun(conn));
@@ -139,6 +147,9 @@ impl Rdma {
             let id = self.conns.insert(conn);
             self.list(id);
             return Ok(id);
+        }
+        if self.config.setup == Setup::Ceph {
+            return self.dial(to, local);
         }
         let mut id = match local {
             Some(at) => {
@@ -253,6 +264,9 @@ impl Rdma {
             if conn.port == 0 {
                 conn.local = manager.local();
             }
+            if let (Setup::Ceph, Some(local)) = (self.config.setup, manager.local()) {
+                return self.dial_from(any_port(local), id);
+            }
             manager.resolve_route(RESOLVE)?;
         }
         Ok(())
@@ -266,7 +280,7 @@ impl Rdma {
             return Ok(());
         };
         let port = conn.port;
-        let (link, hello) = self.link(id, &manager)?;
+        let (link, hello) = self.offer(id, &manager)?;
         let asked = manager.connect(&Parameters {
             queue_pair: link.queue_pair.number(),
             reads: hello.reads,
@@ -281,27 +295,47 @@ impl Rdma {
     }
 
     /// A queue pair on the device that `manager` is bound to, and our offer for it.
-    fn link(&mut self, id: ConnId, manager: &CmId) -> io::Result<(Link, Hello)> {
+    fn offer(&mut self, id: ConnId, manager: &CmId) -> io::Result<(Link, Hello)> {
         let index = self.adapter(manager)?;
-        let adapter = &mut self.adapters[index];
-        let queue_pair = adapter.queue_pair()?;
-        queue_pair.modify(&mut manager.transition(State::Init)?)?;
-        let exhausted = "all receives are granted to other connections";
-        let grant = adapter.grants.open();
-        let grant = grant.ok_or_else(|| io::Error::new(io::ErrorKind::OutOfMemory, exhausted))?;
-        adapter.owners.insert(queue_pair.number(), id);
+        let link = self.link(id, index, &mut manager.transition(State::Init)?)?;
+        let adapter = &self.adapters[index];
         let hello = Hello {
-            credits: grant.initial(),
+            credits: link.grant.initial(),
             block_size: self.config.block_size as u32,
             port: 0,
             reads: adapter.reads,
             read_size: adapter.landing_size() as u32,
         };
-        Ok((Link::new(queue_pair, index, grant), hello))
+        Ok((link, hello))
+    }
+
+    /// A queue pair on this adapter, brought to its first state, with receives that the peer may use.
+    pub(super) fn link(
+        &mut self,
+        id: ConnId,
+        index: usize,
+        init: &mut Transition,
+    ) -> io::Result<Link> {
+        let adapter = &mut self.adapters[index];
+        let queue_pair = adapter.queue_pair()?;
+        queue_pair.modify(init)?;
+        let exhausted = "all receives are granted to other connections";
+        let grant = adapter.grants.open();
+        let grant = grant.ok_or_else(|| io::Error::new(io::ErrorKind::OutOfMemory, exhausted))?;
+        adapter.owners.insert(queue_pair.number(), id);
+        let supplied = adapter.supply(&queue_pair, grant.initial());
+        let link = Link::new(queue_pair, index, grant, self.config.setup);
+        match supplied {
+            Ok(()) => Ok(link),
+            Err(error) => {
+                link.release(adapter);
+                Err(error)
+            }
+        }
     }
 
     /// The adapter of the device that `manager` is bound to.
-    fn adapter(&mut self, manager: &CmId) -> io::Result<usize> {
+    pub(super) fn adapter(&mut self, manager: &CmId) -> io::Result<usize> {
         let name = manager.device_name(self.libraries).unwrap_or_default();
         let same = |adapter: &Adapter| adapter.failed.is_none() && adapter.device.name() == name;
         if let Some(index) = self.adapters.iter().position(same) {
@@ -422,7 +456,7 @@ impl Rdma {
         mut manager: CmId,
         hello: Hello,
     ) -> Result<(), (CmId, io::Error)> {
-        let (mut link, ours) = match self.link(id, &manager) {
+        let (mut link, ours) = match self.offer(id, &manager) {
             Ok(linked) => linked,
             Err(error) => return Err((manager, error)),
         };

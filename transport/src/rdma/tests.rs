@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::fake::{FakeDevice, Fault, libraries};
-use super::{Rdma, RdmaConfig};
+use super::{Rdma, RdmaConfig, Setup};
 use crate::CloseReason;
 use crate::conformance::{Network, Pair, Side, conformance};
 
@@ -19,6 +19,7 @@ struct Fake {
 }
 
 const CONFIG: RdmaConfig = RdmaConfig {
+    setup: Setup::ConnectionManager,
     block_size: 16 << 10,
     receive_blocks: 512,
     spare_blocks: 64,
@@ -60,6 +61,43 @@ impl Network for Fake {
 }
 
 conformance!(each end a host, Fake, cfg(all()));
+
+/// Ceph's way of setting up, for which addresses have to be this host's.
+mod ceph {
+    use super::*;
+
+    pub(super) struct Fake(super::Fake);
+
+    impl Network for Fake {
+        type Transport = Rdma;
+
+        fn new() -> Self {
+            Self(super::Fake::new())
+        }
+
+        fn transport(&mut self, _side: Side) -> Rdma {
+            let config = RdmaConfig {
+                setup: Setup::Ceph,
+                ..CONFIG
+            };
+            Rdma::with(libraries(), config).expect("it starts")
+        }
+
+        fn address(&self, side: Side) -> SocketAddr {
+            SocketAddr::new(self.0.device.loopback(1 + side as u8), 0)
+        }
+
+        fn address_v6(&self, _side: Side) -> Option<SocketAddr> {
+            None // This host has one only, which names no device.
+        }
+
+        fn tick(&mut self) -> Instant {
+            self.0.tick()
+        }
+    }
+
+    conformance!(Fake, cfg(all()));
+}
 
 /// Runs until the client's connection has ended, and says why.
 fn closed(pair: &mut Pair<Fake>, client: crate::ConnId) -> CloseReason {

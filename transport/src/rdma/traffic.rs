@@ -10,16 +10,13 @@ use super::completion::{Completion, Failure};
 use super::connection::{Connection, Held, Link, Phase, SEND};
 use super::device::DeviceEvent;
 use super::watch::Source;
-use super::wire::Immediate;
-use super::{COMPLETIONS, LOOK_EVERY, Rdma, device_failed, list, misbehaved, starve};
+use super::{COMPLETIONS, LOOK_EVERY, Rdma, SILENT_LOOKS, device_failed, list, misbehaved, starve};
 use crate::{CloseReason, ConnId, Event};
 
 /// How long a device may take to give back the sends of a queue pair that has ended.
 const FLUSH: Duration = Duration::from_secs(1);
 /// How long it may take to give back a receive that the peer was just using.
 const REST: Duration = Duration::from_millis(20);
-/// A peer is given up after so many looks of the keepalive without a sign of life.
-const SILENT_LOOKS: u32 = 10;
 /// A connection without any traffic is tried at every so manieth look.
 const TRY_EVERY: u32 = 5;
 
@@ -33,6 +30,7 @@ impl Rdma {
         self.cost.system_calls += 1;
         let mut manager = false;
         let mut devices = 0_u64;
+        let mut heard = std::mem::take(&mut self.heard);
         let (watch, adapters) = (&self.watch, &mut self.adapters);
         watch.look(|source| match source {
             Source::Manager => manager = true,
@@ -40,6 +38,7 @@ impl Rdma {
                 adapters[adapter].completions.take_events();
             }
             Source::Device(adapter) => devices |= 1 << (adapter % 64),
+            Source::Port(_) | Source::Channel(_) => heard.push(source),
         });
         if manager {
             self.hear_manager(events);
@@ -49,7 +48,16 @@ impl Rdma {
                 self.hear_device(adapter, events);
             }
         }
-        manager || devices != 0
+        let any = manager || devices != 0 || !heard.is_empty();
+        for source in heard.drain(..) {
+            match source {
+                Source::Port(listener) => self.hear_port(listener),
+                Source::Channel(conn) => self.hear_channel(conn, events),
+                _ => {}
+            }
+        }
+        self.heard = heard;
+        any
     }
 
     fn hear_device(&mut self, index: usize, events: &mut Vec<Event>) {
@@ -171,7 +179,7 @@ impl Rdma {
         completion: &Completion,
         events: &mut Vec<Event>,
     ) {
-        let Some(block) = self.adapters[index].take_receive(completion.request()) else {
+        let Some(block) = self.adapters[index].take_receive(completion) else {
             return;
         };
         // It may overtake the manager's word that the peer knows.
@@ -198,8 +206,7 @@ impl Rdma {
         }
         conn.heard = true;
         let len = completion.len();
-        let immediate = completion.immediate().map(Immediate::decode);
-        let allowed = immediate.filter(|immediate| {
+        let allowed = link.hear(completion).filter(|immediate| {
             let is_free = len == 0 && immediate.read > 0;
             (is_free || link.grant.use_one().is_ok())
                 && link.end_loans(immediate.read, adapter)
@@ -294,6 +301,11 @@ impl Rdma {
         if conn.disconnected && !conn.ended {
             return self.finish(id, CloseReason::Reset, events);
         }
+        if link.is_short_of_receives()
+            && let Err(reason) = link.give_back(adapter)
+        {
+            return self.finish(id, reason, events);
+        }
         // The receives that are granted must be there before the peer learns of them.
         adapter.flush_receives();
         // At the second look: until then something may be sent that takes the credits along.
@@ -346,6 +358,11 @@ impl Rdma {
                     link.grant.replace_one();
                 }
             }
+            if link.is_short_of_receives()
+                && let Err(reason) = link.give_back(adapter)
+            {
+                conn.failed.get_or_insert(reason);
+            }
             let index = link.adapter;
             conn.say_last(&mut self.adapters[index], &mut self.cost);
         }
@@ -363,6 +380,7 @@ impl Rdma {
             return;
         }
         conn.phase = Phase::Ending;
+        conn.channel = None;
         if let Some(manager) = &mut conn.id {
             // It fails if there is no connection yet, or no longer.
             let _ = manager.disconnect();
@@ -455,7 +473,7 @@ impl Rdma {
             let Some(conn) = self.conns.get_mut(id) else {
                 continue;
             };
-            if conn.phase == Phase::Crossed {
+            if conn.awaits_peer() {
                 conn.silent += 1;
                 if conn.silent >= SILENT_LOOKS {
                     conn.fail(CloseReason::TimedOut);
@@ -483,7 +501,7 @@ impl Rdma {
                 if conn.silent >= TRY_EVERY && link.probe(adapter) {
                     conn.silent = 0;
                 }
-            } else if conn.silent >= SILENT_LOOKS {
+            } else if conn.silent >= SILENT_LOOKS && !link.may_wait() {
                 tracing::warn!(peer = %conn.remote, "the peer does not acknowledge anything");
                 conn.fail(CloseReason::TimedOut);
                 list(&mut self.work, id, conn);

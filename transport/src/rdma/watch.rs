@@ -8,8 +8,13 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
-/// How many descriptors one look can tell of: the manager's and those of three adapters.
-const BATCH: usize = 8;
+use crate::{ConnId, ListenerId};
+
+/// How many descriptors one look can tell of.
+const BATCH: usize = 32;
+/// Marks a listener, and what is neither a listener nor a connection: there are never 2^30 slots.
+const PORT: u64 = 1 << 31;
+const OURS: u64 = 1 << 30;
 
 /// What there is to look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +25,10 @@ pub(super) enum Source {
     Completions(usize),
     /// The device of that adapter has an asynchronous one.
     Device(usize),
+    /// Connections have come to this listener.
+    Port(ListenerId),
+    /// Something has happened to the side channel of this connection.
+    Channel(ConnId),
 }
 
 #[derive(Debug)]
@@ -30,19 +39,22 @@ impl Watch {
         epoll::create(CreateFlags::CLOEXEC).map(Self)
     }
 
-    /// Tells of `source` whenever its descriptor is readable.
+    /// Tells of `source` whenever its descriptor is readable; of a side channel at every change.
     pub(super) fn add(&self, descriptor: BorrowedFd<'_>, source: Source) -> Result<(), Errno> {
         let data = match source {
-            Source::Manager => 0,
-            Source::Completions(adapter) => 1 + 2 * adapter as u64,
-            Source::Device(adapter) => 2 + 2 * adapter as u64,
+            Source::Manager => OURS,
+            Source::Completions(adapter) => OURS | (1 + 2 * adapter as u64) << 32,
+            Source::Device(adapter) => OURS | (2 + 2 * adapter as u64) << 32,
+            Source::Port(listener) => PORT | listener.to_u64(),
+            Source::Channel(conn) => conn.to_u64(),
         };
-        epoll::add(
-            &self.0,
-            descriptor,
-            EventData::new_u64(data),
-            EventFlags::IN,
-        )
+        let flags = match source {
+            Source::Channel(_) => {
+                EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET
+            }
+            _ => EventFlags::IN,
+        };
+        epoll::add(&self.0, descriptor, EventData::new_u64(data), flags)
     }
 
     /// Tells of a descriptor no more.
@@ -60,10 +72,13 @@ impl Watch {
         };
         for event in &*events {
             let data = event.data.u64();
-            let adapter = data.saturating_sub(1) as usize / 2;
-            tell(match data {
-                0 => Source::Manager,
-                odd if odd % 2 == 1 => Source::Completions(adapter),
+            let number = data >> 32;
+            let adapter = number.saturating_sub(1) as usize / 2;
+            tell(match (data & PORT, data & OURS, number) {
+                (PORT, ..) => Source::Port(ListenerId::from_u64(data & !PORT)),
+                (_, 0, _) => Source::Channel(ConnId::from_u64(data)),
+                (_, _, 0) => Source::Manager,
+                (_, _, odd) if odd % 2 == 1 => Source::Completions(adapter),
                 _ => Source::Device(adapter),
             });
         }

@@ -79,6 +79,14 @@ fn new_id(channel: *mut sys::rdma_event_channel) -> *mut Id {
     }))
 }
 
+/// An address as a device has it.
+pub(super) fn gid(ip: IpAddr) -> [u8; 16] {
+    match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+        IpAddr::V6(ip) => ip.octets(),
+    }
+}
+
 /// The device is removed: whoever listens there is told.
 pub(super) fn remove(fabric: &Fabric, device: u16) {
     for (at, &listener) in &fabric.listeners {
@@ -93,6 +101,8 @@ impl Id {
         self.local = Some(at);
         let to = &raw mut self.raw.route.addr.__bindgen_anon_1;
         unsafe { to.cast::<RawAddress>().write_unaligned(at.into()) };
+        self.raw.port_num = 1;
+        self.raw.route.addr.addr.ibaddr.sgid.raw = gid(at.ip());
         let number = device_of(at.ip());
         let manager = fabric.managers.entry(number);
         self.raw.verbs = *manager.or_insert_with(|| verbs::context(number, None));

@@ -3,8 +3,8 @@
 //!
 //! It keeps to what the transport may rely on: order, one completion per signalled send, flushes
 //! upon an error, a receive taken per send. It is stricter than a device: a send that finds no
-//! receive posted fails at once. All state is behind one lock. Each pair of hosts has a device of
-//! its own (`10.x.y.1`, `10.x.y.2` and the same of IPv6), to which alone faults apply.
+//! receive posted fails at once, unless it is to wait for ever. All state is behind one lock. Each pair of hosts has a device of
+//! its own (`10.x.y.1`, `10.x.y.2`, the same of 127 and of IPv6), to which alone faults apply.
 
 #![allow(unsafe_code)]
 // Every pointer that comes in was given out here, and lives until it is destroyed by name.
@@ -90,6 +90,12 @@ impl FakeDevice {
     pub(super) fn address(&self, host: u8) -> IpAddr {
         let [high, low] = self.0.to_be_bytes();
         [10, high, low, host].into()
+    }
+
+    /// One that this host has, too, so that it can be reached by TCP.
+    pub(super) fn loopback(&self, host: u8) -> IpAddr {
+        let [high, low] = self.0.to_be_bytes();
+        [127, high, low, host].into()
     }
 
     pub(super) fn address_v6(&self, host: u8) -> IpAddr {

@@ -8,7 +8,7 @@ use msgr_rdma_sys::{self as sys, Verbs};
 use rustix::io::Errno;
 
 use super::super::wire::Immediate;
-use super::{Bell, Fabric, Fault, fabric, fail, set_errno};
+use super::{Bell, Fabric, FakeDevice, Fault, fabric, fail, set_errno};
 
 pub(super) static VERBS: Verbs = Verbs {
     ibv_wc_status_str,
@@ -83,6 +83,10 @@ pub(super) struct QueuePair {
     peer: u32,
     /// How many reads it may make, and serve.
     reads: (u8, u8),
+    /// Its own, if it has no shared queue.
+    receives: VecDeque<(u64, sys::ibv_sge)>,
+    /// Whether it waits for a peer that has no receive posted.
+    waits: bool,
     sends: VecDeque<(sys::ibv_send_wr, sys::ibv_sge, Vec<u8>)>,
     room: usize,
 }
@@ -118,6 +122,7 @@ pub(super) fn context(number: u16, device: Option<*mut sys::ibv_device>) -> *mut
     raw.ops.req_notify_cq = Some(req_notify_cq);
     raw.ops.post_srq_recv = Some(post_srq_recv);
     raw.ops.post_send = Some(post_send);
+    raw.ops.post_recv = Some(post_recv);
     boxed(Context {
         raw,
         bell,
@@ -231,13 +236,23 @@ extern "C" fn ibv_query_port(
     Errno::NOSYS.raw_os_error()
 }
 
-extern "C" fn ibv_query_gid(
-    _: *mut sys::ibv_context,
+/// The addresses of its hosts, as in `super::cm::gid`, behind a link-local one.
+unsafe extern "C" fn ibv_query_gid(
+    context: *mut sys::ibv_context,
     _: u8,
-    _: c_int,
-    _: *mut sys::ibv_gid,
+    index: c_int,
+    gid: *mut sys::ibv_gid,
 ) -> c_int {
-    fail(Errno::NOSYS)
+    let raw = match u8::try_from(index) {
+        Ok(0) => [0xfe; 16],
+        Ok(host @ 1..=2) => {
+            let address = FakeDevice(unsafe { number(context) }).loopback(host);
+            super::cm::gid(address)
+        }
+        _ => return fail(Errno::INVAL),
+    };
+    unsafe { gid.write(sys::ibv_gid { raw }) };
+    0
 }
 
 unsafe extern "C" fn ibv_alloc_pd(context: *mut sys::ibv_context) -> *mut sys::ibv_pd {
@@ -451,6 +466,8 @@ unsafe extern "C" fn ibv_create_qp(
             device,
             peer: 0,
             reads: (0, 0),
+            receives: VecDeque::new(),
+            waits: false,
             sends: VecDeque::new(),
             room: attributes.cap.max_send_wr as usize,
         });
@@ -484,6 +501,7 @@ unsafe extern "C" fn ibv_modify_qp(
         }
         if attributes.qp_state == sys::IBV_QPS_RTS {
             qp.reads.0 = attributes.max_rd_atomic;
+            qp.waits = attributes.rnr_retry == 7;
         }
         unsafe { pump(fabric, qp) };
     });
@@ -497,6 +515,28 @@ extern "C" fn ibv_query_qp(
     _: *mut sys::ibv_qp_init_attr,
 ) -> c_int {
     Errno::NOSYS.raw_os_error()
+}
+
+unsafe extern "C" fn post_recv(
+    qp: *mut sys::ibv_qp,
+    mut chain: *mut sys::ibv_recv_wr,
+    _: *mut *mut sys::ibv_recv_wr,
+) -> c_int {
+    fabric(|fabric| {
+        let qp = unsafe { &mut *qp.cast::<QueuePair>() };
+        assert!(qp.raw.srq.is_null(), "it receives from a shared queue");
+        while let Some(request) = unsafe { chain.as_ref() } {
+            let element = unsafe { *request.sg_list };
+            qp.receives.push_back((request.wr_id, element));
+            chain = request.next;
+        }
+        // Who waits for it tries again.
+        if let Some(&peer) = fabric.queue_pairs.get(&qp.peer) {
+            unsafe { pump(fabric, &mut *peer) };
+        }
+        unsafe { pump(fabric, qp) };
+    });
+    0
 }
 
 unsafe extern "C" fn post_send(
@@ -533,6 +573,17 @@ unsafe extern "C" fn post_send(
 
 /// Sends what can be sent.
 unsafe fn pump(fabric: &mut Fabric, qp: &mut QueuePair) {
+    if qp.raw.state == sys::IBV_QPS_ERR {
+        for (wr_id, _) in qp.receives.drain(..) {
+            let completion = sys::ibv_wc {
+                wr_id,
+                status: sys::IBV_WC_WR_FLUSH_ERR,
+                qp_num: qp.raw.qp_num,
+                ..sys::ibv_wc::default()
+            };
+            unsafe { complete(qp.raw.recv_cq, completion) };
+        }
+    }
     loop {
         let status = match qp.raw.state {
             sys::IBV_QPS_ERR => sys::IBV_WC_WR_FLUSH_ERR,
@@ -563,6 +614,10 @@ unsafe fn pump(fabric: &mut Fabric, qp: &mut QueuePair) {
             }
             flushed => flushed,
         };
+        if status == sys::IBV_WC_RNR_RETRY_EXC_ERR && qp.waits {
+            qp.sends.push_front((request, element, bytes));
+            return;
+        }
         let signalled = request.send_flags & sys::IBV_SEND_SIGNALED != 0;
         if signalled || status != sys::IBV_WC_SUCCESS {
             let completion = sys::ibv_wc {
@@ -573,8 +628,9 @@ unsafe fn pump(fabric: &mut Fabric, qp: &mut QueuePair) {
             };
             unsafe { complete(qp.raw.send_cq, completion) };
         }
-        if status != sys::IBV_WC_SUCCESS {
+        if status != sys::IBV_WC_SUCCESS && qp.raw.state != sys::IBV_QPS_ERR {
             qp.raw.state = sys::IBV_QPS_ERR;
+            return unsafe { pump(fabric, qp) };
         }
     }
 }
@@ -626,8 +682,9 @@ unsafe fn deliver(
     if request.opcode == sys::IBV_WR_RDMA_WRITE {
         return sys::IBV_WC_SUCCESS;
     }
-    let srq = unsafe { &mut *peer.raw.srq.cast::<ReceiveQueue>() };
-    let Some((wr_id, element)) = srq.posted.pop_front() else {
+    let shared = unsafe { peer.raw.srq.cast::<ReceiveQueue>().as_mut() };
+    let posted = shared.map_or(&mut peer.receives, |queue| &mut queue.posted);
+    let Some((wr_id, element)) = posted.pop_front() else {
         return sys::IBV_WC_RNR_RETRY_EXC_ERR;
     };
     assert!(
@@ -640,7 +697,10 @@ unsafe fn deliver(
         status: sys::IBV_WC_SUCCESS,
         byte_len: bytes.len() as u32,
         qp_num: peer.raw.qp_num,
-        wc_flags: sys::IBV_WC_WITH_IMM,
+        wc_flags: match request.opcode {
+            sys::IBV_WR_SEND_WITH_IMM => sys::IBV_WC_WITH_IMM,
+            _ => 0,
+        },
         __bindgen_anon_1: sys::ibv_wc__bindgen_ty_1 {
             imm_data: unsafe { request.__bindgen_anon_1.imm_data },
         },
