@@ -60,7 +60,32 @@ pub(crate) struct Choice {
     transport: Named,
     #[command(flatten)]
     dpdk: DpdkArgs,
+    #[command(flatten)]
+    rdma: RdmaArgs,
 }
+
+/// Arguments of RDMA.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "With --transport rdma")]
+struct RdmaArgs {
+    /// How connections are set up: cm (by rdma_cm), or ceph (as Ceph's async+rdma does).
+    #[arg(long, value_name = "HOW", default_value = "cm", value_parser = rdma_config)]
+    rdma_setup: RdmaConfig,
+}
+
+/// The settings that go with a way of setting up.
+fn rdma_config(setup: &str) -> Result<RdmaConfig, UnknownSetup> {
+    match setup {
+        "cm" => Ok(RdmaConfig::default()),
+        "ceph" => Ok(RdmaConfig::ceph()),
+        other => Err(UnknownSetup(other.to_owned())),
+    }
+}
+
+/// The text names no way of setting up connections.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("unknown setup {0:?}, one of: cm, ceph")]
+struct UnknownSetup(String);
 
 impl Choice {
     /// Our addresses there, if it is not the system that has them.
@@ -78,7 +103,7 @@ impl Choice {
             Named::Auto => self.best(reactors)?,
             Named::Posix => Carrier::Posix,
             Named::Dpdk => Carrier::Dpdk(self.dpdk.open(reactors)?),
-            Named::Rdma => Carrier::Rdma,
+            Named::Rdma => Carrier::Rdma(self.rdma.rdma_setup),
         };
         Ok(move || carrier.open())
     }
@@ -107,18 +132,20 @@ impl Choice {
 enum Carrier {
     Posix,
     Dpdk(OpenPort),
-    Rdma,
+    Rdma(RdmaConfig),
     RdmaOrPosix,
 }
 
 impl Carrier {
     fn open(&self) -> Result<Box<dyn Transport>, OpenError> {
-        let rdma = || Rdma::new(RdmaConfig::default());
         Ok(match self {
             Self::Posix => Box::new(Posix::new()?),
             Self::Dpdk(port) => port.take()?,
-            Self::Rdma => Box::new(rdma()?),
-            Self::RdmaOrPosix => Box::new(Fallback::new(rdma()?, Posix::new()?)?),
+            Self::Rdma(config) => Box::new(Rdma::new(*config)?),
+            Self::RdmaOrPosix => {
+                let rdma = Rdma::new(RdmaConfig::default())?;
+                Box::new(Fallback::new(rdma, Posix::new()?)?)
+            }
         })
     }
 }

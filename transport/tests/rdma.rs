@@ -1,5 +1,5 @@
-//! RDMA queue pairs: the contract of every transport; as far as opening goes, also with sockets
-//! beside them.
+//! RDMA queue pairs: the contract of every transport, also if they are set up as Ceph does; as far as
+//! opening goes, also with sockets beside them.
 //!
 //! Needs an RDMA device and two addresses of it of each family, separated by spaces in `RDMA_ADDRS`
 //! and `RDMA_ADDRS_V6`; if unset, those that `ci/rdma-guest` has.
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use conformance::{Network, Side, conformance};
 use msgr_transport::middleware::Fallback;
 use msgr_transport::posix::Posix;
-use msgr_transport::rdma::{Rdma, RdmaConfig};
+use msgr_transport::rdma::{Rdma, RdmaConfig, Setup};
 
 struct Device {
     addresses: Vec<IpAddr>,
@@ -124,3 +124,39 @@ mod with_sockets {
 }
 
 conformance!(each end a host, Device, ignore = "needs an RDMA device");
+
+/// Set up as Ceph does.
+struct Ceph(Device);
+
+impl Network for Ceph {
+    type Transport = Rdma;
+
+    fn new() -> Self {
+        Self(Device::new())
+    }
+
+    fn transport(&mut self, _side: Side) -> Rdma {
+        let config = RdmaConfig {
+            setup: Setup::Ceph,
+            ..config()
+        };
+        Rdma::new(config).expect("there is an RDMA device")
+    }
+
+    fn address(&self, side: Side) -> SocketAddr {
+        self.0.address(side)
+    }
+
+    fn address_v6(&self, side: Side) -> Option<SocketAddr> {
+        self.0.address_v6(side)
+    }
+
+    fn tick(&mut self) -> Instant {
+        self.0.tick()
+    }
+}
+
+mod set_up_as_ceph_does {
+    use super::*;
+    conformance!(Ceph, ignore = "needs an RDMA device");
+}
