@@ -68,7 +68,7 @@ pub(crate) struct Choice {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "With --transport rdma")]
 struct RdmaArgs {
-    /// How connections are set up: cm (by rdma_cm), or ceph (as Ceph's async+rdma does).
+    /// How connections are set up: cm (by `rdma_cm`), or ceph (as Ceph's async+rdma does).
     #[arg(long, value_name = "HOW", default_value = "cm", value_parser = rdma_config)]
     rdma_setup: RdmaConfig,
 }

@@ -52,15 +52,18 @@ impl Channel {
         sockopt::set_tcp_keepidle(&socket, keepalive)?;
         sockopt::set_tcp_keepintvl(&socket, keepalive)?;
         sockopt::set_tcp_keepcnt(&socket, SILENT_LOOKS)?;
-        // The end of the byte stream is said by the queue pair. This only tells who is left behind,
-        // at once, and leaves no TIME-WAIT in the way of the next connection between these ports.
-        sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;
         Ok(Self {
             socket,
             exchange: Exchange::default(),
             is_connected,
             ours: None,
         })
+    }
+
+    /// Closes with a reset: to a peer that was not told the end by its queue pair, it is one.
+    pub(super) fn reset(self) {
+        // Closed it is in any case.
+        let _ = sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO));
     }
 
     /// Our address, once TCP is connected; nothing if it was before, or is not yet.

@@ -380,7 +380,11 @@ impl Rdma {
             return;
         }
         conn.phase = Phase::Ending;
-        conn.channel = None;
+        if let Some(channel) = conn.channel.take()
+            && !(conn.is_drained() || conn.ended)
+        {
+            channel.reset();
+        }
         if let Some(manager) = &mut conn.id {
             // It fails if there is no connection yet, or no longer.
             let _ = manager.disconnect();
