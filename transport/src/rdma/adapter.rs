@@ -151,7 +151,11 @@ impl Adapter {
 
     /// What was asked of the device.
     pub(super) fn counts(&self) -> Counts {
-        self.batch.counts + self.receives.counts + self.completions.counts
+        let receives = match &self.receives {
+            Receives::Shared(queue) => &queue.next,
+            Receives::Own(own) => &own.batch,
+        };
+        self.batch.counts + receives.counts + self.completions.counts
     }
 
     /// A queue pair for a new connection.

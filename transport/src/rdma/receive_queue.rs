@@ -50,8 +50,7 @@ pub(super) struct ReceiveQueue {
     /// By block: whether the device has it.
     posted: Vec<bool>,
     /// What the next doorbell posts.
-    next: ReceiveBatch,
-    pub(super) counts: Counts,
+    pub(super) next: ReceiveBatch,
 }
 
 impl ReceiveQueue {
@@ -72,7 +71,6 @@ impl ReceiveQueue {
             arena: Arc::clone(arena),
             posted: vec![false; arena.blocks()],
             next: ReceiveBatch::default(),
-            counts: Counts::default(),
         })
     }
 
@@ -99,9 +97,7 @@ impl ReceiveQueue {
         // SAFETY: the queue exists; the chain was just made; its memory belongs to blocks that are
         // the device's until they come back, of an arena that we keep.
         let result = check(unsafe { sys::post_srq_recv(self.raw.srq(), chain, &mut bad) });
-        self.counts.receives += self.next.requests.len() as u64;
-        self.counts.doorbells += 1;
-        self.next.requests.clear();
+        self.next.clear();
         result
     }
 
@@ -117,6 +113,7 @@ impl ReceiveQueue {
 #[derive(Debug, Default)]
 pub(super) struct ReceiveBatch {
     requests: Vec<(sys::ibv_recv_wr, sys::ibv_sge)>,
+    pub(super) counts: Counts,
 }
 
 // SAFETY: the pointers in it are null, or set for the length of a call.
@@ -134,6 +131,13 @@ impl ReceiveBatch {
         };
         self.requests.push((request, element));
         number
+    }
+
+    /// Empties it, once it was posted.
+    fn clear(&mut self) {
+        self.counts.receives += self.requests.len() as u64;
+        self.counts.doorbells += 1;
+        self.requests.clear();
     }
 
     fn link(&mut self) -> Option<*mut sys::ibv_recv_wr> {
@@ -155,7 +159,7 @@ pub(super) struct OwnReceives {
     stock: Vec<Block>,
     /// By block: the number of the queue pair that has it; 0 is none.
     holders: Vec<u32>,
-    batch: ReceiveBatch,
+    pub(super) batch: ReceiveBatch,
 }
 
 impl OwnReceives {
@@ -188,7 +192,7 @@ impl OwnReceives {
         // SAFETY: the queue pair exists; the chain was just made; its memory belongs to blocks that
         // are the device's until they come back, of an arena that we and the queue pair keep.
         let result = check(unsafe { sys::post_recv(queue_pair.raw(), chain, &mut bad) });
-        self.batch.requests.clear();
+        self.batch.clear();
         result
     }
 
