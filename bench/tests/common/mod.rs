@@ -5,6 +5,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,6 +120,41 @@ impl Drop for Server {
         // Unless the test failed or means it, it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A Ceph monitor, which ends when its script's standard input does, and that ends with us.
+pub(crate) struct Monitor {
+    script: Child,
+    pub(crate) addr: String,
+    pub(crate) configuration: PathBuf,
+}
+
+impl Monitor {
+    /// One with these arguments for `ci/ceph-mon`, which `spawn` runs.
+    pub(crate) fn start(args: &[&str], spawn: impl FnOnce(&mut Command) -> Child) -> Self {
+        let name = format!("msgr-mon-{}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../ci/ceph-mon");
+        let mut command = Command::new(script);
+        command.arg("hold").arg(&directory).args(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut script = spawn(&mut command);
+        let mut addr = String::new();
+        let out = script.stdout.take().unwrap();
+        BufReader::new(out).read_line(&mut addr).unwrap();
+        Self {
+            script,
+            addr: addr.trim_end().to_owned(),
+            configuration: directory.join("ceph.conf"),
+        }
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        drop(self.script.stdin.take());
+        let _ = self.script.wait();
     }
 }
 

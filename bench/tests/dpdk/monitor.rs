@@ -1,49 +1,15 @@
 //! A Ceph monitor on the kernel's host, and `msgr mon` on ours.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
-use std::{env, process};
-
-use crate::common::json;
-use crate::hosts::{Host, Hosts, Link, V4, run};
-
-/// It ends when its standard input does, and that ends with us.
-struct Monitor {
-    script: Child,
-    addr: String,
-}
-
-impl Monitor {
-    fn start(host: &Host) -> Self {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../ci/ceph-mon");
-        let directory = env::temp_dir().join(format!("msgr-mon-{}", process::id()));
-        let mut command = Command::new(script);
-        command
-            .arg("hold")
-            .arg(directory)
-            .arg(V4.kernel.to_string());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut script = host.enter(|| command.spawn().unwrap());
-        let mut addr = String::new();
-        let out = script.stdout.take().unwrap();
-        BufReader::new(out).read_line(&mut addr).unwrap();
-        let addr = addr.trim_end().to_owned();
-        Self { script, addr }
-    }
-}
-
-impl Drop for Monitor {
-    fn drop(&mut self) {
-        drop(self.script.stdin.take());
-        let _ = self.script.wait();
-    }
-}
+use crate::common::{Monitor, json};
+use crate::hosts::{Hosts, Link, V4, run};
 
 #[test]
 #[ignore = "needs DPDK, network namespaces and a Ceph monitor"]
 fn a_monitor_answers() {
     let hosts = Hosts::new(Link::AfPacket { mtu: 1500 });
-    let monitor = Monitor::start(&hosts.kernel);
+    let monitor = Monitor::start(&[&V4.kernel.to_string()], |script| {
+        hosts.kernel.enter(|| script.spawn().unwrap())
+    });
     let ask = |words: &[&str]| {
         let mut mon = hosts.ours().msgr();
         mon.args(["mon", &monitor.addr, "--json"]);
