@@ -114,6 +114,7 @@ virtual_networks! {
 fn a_server_with_several_addresses() {
     several_addresses(World::loopback(1));
     several_addresses(World::userspace_tcp(1, WireConfig::default()));
+    several_addresses(World::fabric(1));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! it likes, and sends again what is lost.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use msgr::transport::tcp::wire::{WireFrame, WirePort};
 use msgr::transport::tcp::{BURST, Device, DeviceCaps, DeviceCounters};
 use msgr::transport::{Cost, Park};
 
-use super::chance::Chance;
+use super::plans::{Plans, due};
 use super::segment::{Segment, reset};
 
 /// The cables of all hosts on a wire.
@@ -21,9 +21,7 @@ use super::segment::{Segment, reset};
 pub(crate) struct Cables(Rc<RefCell<Tangle>>);
 
 struct Tangle {
-    chance: Chance,
-    rates: FaultRates,
-    plans: HashMap<SocketAddr, VecDeque<Plan>>,
+    plans: Plans,
     /// By connector and acceptor.
     streams: BTreeMap<(SocketAddr, SocketAddr), Stream>,
     /// Frames that arrive by themselves: for whom and when, in order.
@@ -63,9 +61,7 @@ enum Fate {
 impl Cables {
     pub(crate) fn new(seed: u64) -> Self {
         Self(Rc::new(RefCell::new(Tangle {
-            chance: Chance(seed),
-            rates: FaultRates::default(),
-            plans: HashMap::new(),
+            plans: Plans::new(seed),
             streams: BTreeMap::new(),
             posted: BTreeMap::new(),
             posts: 0,
@@ -85,12 +81,11 @@ impl Cables {
     }
 
     pub(crate) fn plan(&self, to: SocketAddr, plan: Plan) {
-        let mut tangle = self.0.borrow_mut();
-        tangle.plans.entry(to).or_default().push_back(plan);
+        self.0.borrow_mut().plans.add(to, plan);
     }
 
     pub(crate) fn set_faults(&self, rates: FaultRates) {
-        self.0.borrow_mut().rates = rates;
+        self.0.borrow_mut().plans.rates = rates;
     }
 
     pub(crate) fn faults(&self) -> u64 {
@@ -112,7 +107,7 @@ impl Cables {
             return false;
         };
         stream.fault = Some(fault);
-        if let (Some(fault), Some(now)) = (stream.due(), now) {
+        if let (Some(fault), Some(now)) = (due(&mut stream.fault, stream.frames), now) {
             tangle.strike(ends, fault, now);
         }
         true
@@ -156,18 +151,6 @@ impl Stream {
         self.heads[1].is_some() && self.ended != [true; 2] && !matches!(self.fate, Fate::Reset)
     }
 
-    /// A fault whose time has come.
-    fn due(&mut self) -> Option<Fault> {
-        let (from, after) = match self.fault? {
-            Fault::Cut { from, after }
-            | Fault::Stall { from, after, .. }
-            | Fault::HalfOpen { from, after, .. }
-            | Fault::BlackHole { from, after }
-            | Fault::Crash { from, after, .. } => (from, after),
-        };
-        self.fault.take_if(|_| self.frames[from as usize] >= after)
-    }
-
     /// What tells one side that the connection is gone.
     fn reset(&self, to: Side) -> Option<Vec<u8>> {
         let head = self.heads[to as usize]?;
@@ -190,50 +173,6 @@ impl Tangle {
     fn post(&mut self, to: IpAddr, at: Instant, frame: Vec<u8>) {
         self.posts += 1;
         self.posted.insert((to, at, self.posts), frame);
-    }
-
-    /// What becomes of the next connection to somebody.
-    fn plan_for(&mut self, to: SocketAddr) -> Plan {
-        let planned = self.plans.get_mut(&to).and_then(VecDeque::pop_front);
-        planned.unwrap_or_else(|| self.roll())
-    }
-
-    /// By chance, at the rates that were set.
-    fn roll(&mut self) -> Plan {
-        let Self { chance, rates, .. } = self;
-        let mut strikes =
-            |rate: f64| rate > 0.0 && (chance.below(1 << 20) as f64) < rate * f64::from(1 << 20);
-        let struck = [
-            rates.refuse,
-            rates.ignore,
-            rates.accept_then_close,
-            rates.cut,
-            rates.stall,
-            rates.half_open,
-            rates.black_hole,
-        ];
-        let which = struck.into_iter().position(&mut strikes);
-        let from = chance.pick(&[Side::Connector, Side::Acceptor]);
-        let after = chance.below(rates.within + 1);
-        let lasts = Duration::from_micros(chance.below(rates.lasts.as_micros() as u64 + 1));
-        match which {
-            None => Plan::Accept,
-            Some(0) => Plan::Refuse,
-            Some(1) => Plan::Ignore,
-            Some(2) => Plan::AcceptThenClose,
-            Some(3) => Fault::Cut { from, after }.into(),
-            Some(4) => Plan::Fault(Fault::Stall {
-                from,
-                after,
-                lasts: Some(lasts),
-            }),
-            Some(5) => Plan::Fault(Fault::HalfOpen {
-                from,
-                after,
-                late: lasts,
-            }),
-            Some(_) => Fault::BlackHole { from, after }.into(),
-        }
     }
 
     fn strike(&mut self, ends: (SocketAddr, SocketAddr), fault: Fault, now: Instant) {
@@ -279,7 +218,7 @@ impl Tangle {
         if segment.opens() {
             let known = self.streams.get(&ends);
             if known.is_none_or(|stream| stream.next[0] != segment.end()) {
-                let plan = self.plan_for(to);
+                let plan = self.plans.next(to);
                 self.struck += u64::from(!matches!(plan, Plan::Accept | Plan::Fault(_)));
                 let mut stream = Stream::new(plan);
                 stream.next[0] = segment.end();
@@ -290,7 +229,7 @@ impl Tangle {
             return true;
         };
         if !segment.syn
-            && let Some(fault) = stream.due()
+            && let Some(fault) = due(&mut stream.fault, stream.frames)
         {
             self.strike(ends, fault, now);
         }

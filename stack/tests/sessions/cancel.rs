@@ -78,9 +78,10 @@ virtual_networks! {
     /// One that is being transmitted is aborted; what is around it arrives.
     fn a_message_is_taken_back_while_it_is_transmitted(on: Virtual) {
         for policies in POLICIES {
-            let frame = 1448 / on.depth() as u64;
+            let frame = (on.frame() / on.depth() as u64).max(1);
             let bytes = (100..60_000).step_by(1777);
-            for stop_after in on.places(bytes, (1..5500).step_by(300)) {
+            let frames = (1..60_000 / frame).step_by(3300 / frame as usize);
+            for stop_after in on.places(bytes, frames) {
                 let (mut world, connection) = world(on, policies, 8_000);
                 let (connector, acceptor) = world.network().connections()[0];
                 let stall = Fault::Stall {
@@ -101,7 +102,7 @@ virtual_networks! {
                 assert_eq!(received(&world), expected, "after {stop_after}");
                 let at = match on {
                     Virtual::Simulated => stop_after,
-                    Virtual::UserspaceTcp => stop_after * frame,
+                    Virtual::UserspaceTcp | Virtual::Rdma => stop_after * frame,
                 };
                 match at {
                     ..20_000 => assert_eq!(cancelled, 1, "{stop_after}"),
@@ -298,7 +299,7 @@ virtual_networks! {
         world.run(Duration::from_millis(10));
         assert!(Arc::strong_count(&block) > 1);
         connection.cancel(ticket);
-        if on == Virtual::UserspaceTcp {
+        if on != Virtual::Simulated {
             // What is queued there is not copied, so it leaves first.
             world.network().release(connector, acceptor);
         }

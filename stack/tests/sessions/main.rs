@@ -4,6 +4,7 @@
 //! |---|---|
 //! | the simulated network | everything; streams are cut, stalled and late at every byte |
 //! | userspace TCP on an in-process wire | everything, in virtual time too; the same faults at every frame (`cable`), and frames that are lost, repeated, reordered and damaged |
+//! | RDMA without devices, in one process and in virtual time | everything; the same faults at every work request (`fabric`) |
 //! | an RDMA device | the same as real sockets: `*_on_rdma`, ignored where there is none |
 //! | real sockets | what needs neither virtual time nor faults at a certain place: `all_networks!`, `*_on_sockets` |
 //!
@@ -65,9 +66,11 @@ mod campaign;
 mod cancel;
 mod chance;
 mod congestion;
+mod fabric;
 mod ledger;
 mod markdown;
 mod networks;
+mod plans;
 mod policies;
 mod races;
 mod reconnects;

@@ -113,6 +113,13 @@ fn on_userspace_tcp() {
 }
 
 #[test]
+fn on_rdma_without_devices() {
+    for policies in POLICIES {
+        storm(&mut World::fabric(1), policies, 100);
+    }
+}
+
+#[test]
 fn on_sockets() {
     for policies in POLICIES {
         storm(&mut World::loopback(1), policies, 100);

@@ -8,6 +8,7 @@ use msgr::transport::sim::{Chop, Fault, FaultRates, Latency, Plan, SimConfig, Si
 use msgr::transport::tcp::wire::{Wire, WireConfig, WireFaults};
 
 use super::cable::Cables;
+use super::fabric::{Fabric, OFFER};
 use super::world::World;
 
 pub(crate) enum Net {
@@ -16,6 +17,8 @@ pub(crate) enum Net {
     Wire(Wire, Cables),
     /// The kernel's, in real time.
     Loopback,
+    /// Queue pairs on devices that are not there, in virtual time.
+    Fabric(Fabric),
     /// Queue pairs of the device in a guest of `ci/rdma-guest`, in real time.
     Rdma,
 }
@@ -25,10 +28,14 @@ pub(crate) enum Net {
 pub(crate) enum Virtual {
     Simulated,
     UserspaceTcp,
+    /// Without devices.
+    Rdma,
 }
 
 /// How many bytes of a conversation of small messages are about a frame.
 const FRAME: u64 = 50;
+/// And a send, of which several frames may become one.
+const SEND: u64 = 100;
 
 impl Virtual {
     /// A world on this network, as far as it can be like `config`: what is cut into pieces there is
@@ -37,6 +44,15 @@ impl Virtual {
     pub(crate) fn world(self, seed: u64, config: SimConfig) -> World {
         if self == Self::Simulated {
             return World::simulated(seed, config);
+        }
+        let within = |divisor| FaultRates {
+            within: config.faults.within / divisor,
+            ..config.faults
+        };
+        if self == Self::Rdma {
+            let world = World::fabric(seed);
+            world.network().set_faults(within(SEND));
+            return world;
         }
         let Latency {
             least,
@@ -73,10 +89,7 @@ impl Virtual {
         };
         let mut world = World::userspace_tcp(seed, wire);
         world.window = Some(config.window);
-        world.network().set_faults(FaultRates {
-            within: config.faults.within / FRAME,
-            ..config.faults
-        });
+        world.network().set_faults(within(FRAME));
         world
     }
 
@@ -88,10 +101,19 @@ impl Virtual {
     ) -> impl Iterator<Item = u64> {
         let (bytes, frames) = match self {
             Self::Simulated => (Some(bytes), None),
-            Self::UserspaceTcp => (None, Some(frames)),
+            Self::UserspaceTcp | Self::Rdma => (None, Some(frames)),
         };
         let frames = frames.into_iter().flatten();
         bytes.into_iter().flatten().chain(frames)
+    }
+
+    /// The most bytes in one frame.
+    pub(crate) fn frame(self) -> u64 {
+        match self {
+            Self::Simulated => 1,
+            Self::UserspaceTcp => 1448,
+            Self::Rdma => OFFER as u64,
+        }
     }
 
     /// How much more a connection takes than the window that it is given: userspace TCP queues a
@@ -99,7 +121,7 @@ impl Virtual {
     pub(crate) fn depth(self) -> usize {
         match self {
             Self::Simulated => 1,
-            Self::UserspaceTcp => 128,
+            Self::UserspaceTcp | Self::Rdma => 128,
         }
     }
 }
@@ -109,6 +131,7 @@ impl Virtual {
 pub(crate) enum Network<'a> {
     Sim(&'a SimNetwork),
     Wire(&'a Cables),
+    Fabric(&'a Fabric),
 }
 
 impl Network<'_> {
@@ -116,6 +139,7 @@ impl Network<'_> {
         match self {
             Self::Sim(network) => network.plan(to, plan),
             Self::Wire(cables) => cables.plan(to, plan.into()),
+            Self::Fabric(fabric) => fabric.plan(to, plan.into()),
         }
     }
 
@@ -123,6 +147,7 @@ impl Network<'_> {
         match self {
             Self::Sim(network) => network.inject(from, to, fault),
             Self::Wire(cables) => cables.inject((from, to), fault),
+            Self::Fabric(fabric) => fabric.inject((from, to), fault),
         }
     }
 
@@ -130,6 +155,7 @@ impl Network<'_> {
         match self {
             Self::Sim(network) => network.release(from, to),
             Self::Wire(cables) => cables.release((from, to)),
+            Self::Fabric(fabric) => fabric.release((from, to)),
         }
     }
 
@@ -137,6 +163,7 @@ impl Network<'_> {
         match self {
             Self::Sim(network) => network.connections(),
             Self::Wire(cables) => cables.connections(),
+            Self::Fabric(fabric) => fabric.connections(),
         }
     }
 
@@ -144,6 +171,7 @@ impl Network<'_> {
         match self {
             Self::Sim(network) => network.set_faults(rates),
             Self::Wire(cables) => cables.set_faults(rates),
+            Self::Fabric(fabric) => fabric.set_faults(rates),
         }
     }
 
@@ -151,6 +179,7 @@ impl Network<'_> {
         match self {
             Self::Sim(network) => network.faults(),
             Self::Wire(cables) => cables.faults(),
+            Self::Fabric(fabric) => fabric.faults(),
         }
     }
 }
@@ -186,6 +215,11 @@ macro_rules! all_networks {
             }
 
             #[test]
+            fn on_rdma_without_devices() {
+                scenario(&mut World::fabric(1));
+            }
+
+            #[test]
             fn on_sockets() {
                 scenario(&mut World::loopback(1));
             }
@@ -217,6 +251,11 @@ macro_rules! virtual_networks {
             #[test]
             fn on_userspace_tcp() {
                 scenario(Virtual::UserspaceTcp);
+            }
+
+            #[test]
+            fn on_rdma_without_devices() {
+                scenario(Virtual::Rdma);
             }
         }
     };

@@ -58,8 +58,9 @@ fn cut_at(
     server_speaks: bool,
 ) -> World {
     let mut world = on.world(after, quick());
-    let addr = "10.0.0.1:6800".parse().unwrap();
-    world.network().plan(addr, Fault::Cut { from, after });
+    world
+        .network()
+        .plan(world.first(), Fault::Cut { from, after });
     start(&mut world, policies);
     world.send(CLIENT, SERVER, if server_speaks { 1 } else { 3 });
     world.deliver();
@@ -211,8 +212,7 @@ virtual_networks! {
 /// The first connection of a lossy client, on which something befalls it, and a second one.
 fn lossy(on: Virtual, fault: Fault) -> World {
     let mut world = on.world(1, quick());
-    let server = "10.0.0.1:6800".parse().unwrap();
-    world.network().plan(server, fault);
+    world.network().plan(world.first(), fault);
     start(&mut world, (Policy::STATELESS_SERVER, Policy::LOSSY_CLIENT));
     world.send(CLIENT, SERVER, 3);
     world.run(std::time::Duration::from_secs(2000));

@@ -309,34 +309,53 @@ virtual_networks! {
 mod on_rdma {
     use super::*;
 
-    #[test]
-    #[ignore = "needs an RDMA device"]
-    fn stress_lossless() {
+    fn stress_lossless(world: impl Fn() -> World) {
         for policies in [STATEFUL, PEERS_REUSE] {
             let shape = Shape {
                 injection: failures(100),
                 ..few(stress(policies))
             };
-            assert_replayed(&live(World::rdma(1), shape, 1000));
+            assert_replayed(&live(world(), shape, 1000));
         }
     }
 
-    #[test]
-    #[ignore = "needs an RDMA device"]
-    fn inject_lossless() {
+    fn inject_lossless(world: impl Fn() -> World) {
         for policies in [STATEFUL, PEERS_REUSE] {
             let shape = patient(few(inject(policies, 30)), 2 * INTERNAL_DELAY);
-            let totals = live(World::rdma(1), shape, 300);
+            let totals = live(world(), shape, 300);
             assert_replayed(&totals);
             assert!(totals.throttled > 0, "{totals:?}");
         }
     }
 
-    #[test]
-    #[ignore = "needs an RDMA device"]
-    fn inject_lossy() {
-        let totals = live(World::rdma(1), few(inject(LOSSY, 600)), 3000);
+    fn inject_lossy(world: World) {
+        let totals = live(world, few(inject(LOSSY, 600)), 3000);
         assert!(totals.resets > 0, "{totals:?}");
         assert_eq!((totals.reconnects, totals.replayed), (0, 0));
+    }
+
+    #[test]
+    fn without_devices() {
+        stress_lossless(|| World::fabric(1));
+        inject_lossless(|| World::fabric(1));
+        inject_lossy(World::fabric(1));
+    }
+
+    #[test]
+    #[ignore = "needs an RDMA device"]
+    fn stress_lossless_on_a_device() {
+        stress_lossless(|| World::rdma(1));
+    }
+
+    #[test]
+    #[ignore = "needs an RDMA device"]
+    fn inject_lossless_on_a_device() {
+        inject_lossless(|| World::rdma(1));
+    }
+
+    #[test]
+    #[ignore = "needs an RDMA device"]
+    fn inject_lossy_on_a_device() {
+        inject_lossy(World::rdma(1));
     }
 }

@@ -17,6 +17,7 @@ use msgr::transport::tcp::{Tcp, TcpConfig};
 use msgr::{Connection, ConnectionDump, Messenger, Reactor, Settings, Totals};
 
 use super::cable::Cables;
+use super::fabric::Fabric;
 use super::ledger::{Ledger, Seen, Witness};
 use super::networks::{Net, Network};
 
@@ -87,6 +88,11 @@ pub(crate) struct World {
 
 /// Real time that nothing waits for unless a test fails.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Where processes are bound, in virtual time.
+const PORT: u16 = 6800;
+/// What a turn takes, and after what time an idle RDMA transport has looked at everything.
+const TURN: Duration = Duration::from_micros(1);
+const LOOK: Duration = Duration::from_micros(200);
 
 impl World {
     pub(crate) fn simulated(seed: u64, config: SimConfig) -> Self {
@@ -95,6 +101,10 @@ impl World {
 
     pub(crate) fn loopback(seed: u64) -> Self {
         Self::new(Net::Loopback, seed)
+    }
+
+    pub(crate) fn fabric(seed: u64) -> Self {
+        Self::new(Net::Fabric(Fabric::new(seed, Instant::now())), seed)
     }
 
     pub(crate) fn rdma(seed: u64) -> Self {
@@ -121,6 +131,7 @@ impl World {
         match &self.net {
             Net::Sim(network) => Network::Sim(network),
             Net::Wire(_, cables) => Network::Wire(cables),
+            Net::Fabric(fabric) => Network::Fabric(fabric),
             Net::Loopback | Net::Rdma => panic!("nobody can meddle with the kernel's network"),
         }
     }
@@ -137,10 +148,10 @@ impl World {
     pub(crate) fn start(&mut self, mut spec: Spec) -> i64 {
         let number = self.nodes.len() as i64 + 1;
         spec.name.num = number;
-        let at = SocketAddr::new(self.ip(number), 6800);
+        let at = SocketAddr::new(self.ip(number), PORT);
         let nonce = number as u32;
         let addr = spec.bound.then(|| match self.net {
-            Net::Sim(_) | Net::Wire(..) => EntityAddr::msgr2(at, nonce),
+            Net::Sim(_) | Net::Wire(..) | Net::Fabric(_) => EntityAddr::msgr2(at, nonce),
             Net::Loopback | Net::Rdma => EntityAddr::msgr2(SocketAddr::new(at.ip(), 0), nonce),
         });
         self.nodes.push(None);
@@ -148,9 +159,15 @@ impl World {
         number
     }
 
+    /// Where the first process will be bound.
+    pub(crate) fn first(&self) -> SocketAddr {
+        SocketAddr::new(self.ip(1), PORT)
+    }
+
     pub(crate) fn ip(&self, number: i64) -> IpAddr {
-        match self.net {
+        match &self.net {
             Net::Sim(_) | Net::Wire(..) => [10, 0, 0, number as u8].into(),
+            Net::Fabric(fabric) => fabric.ip(number as u8),
             Net::Loopback => [127, 0, 0, 1].into(),
             Net::Rdma => [10, 9, 0, Self::rdma_host(number)].into(),
         }
@@ -158,8 +175,9 @@ impl World {
 
     /// Another address of the same process; the simulator's have none.
     pub(crate) fn ip6(&self, number: i64) -> IpAddr {
-        match self.net {
+        match &self.net {
             Net::Sim(_) | Net::Wire(..) => [0xfd00, 0, 0, 0, 0, 0, 0, number as u16].into(),
+            Net::Fabric(fabric) => fabric.ip6(number as u8),
             Net::Loopback => Ipv6Addr::LOCALHOST.into(),
             Net::Rdma => [0xfd00, 9, 0, 0, 0, 0, 0, Self::rdma_host(number).into()].into(),
         }
@@ -188,6 +206,7 @@ impl World {
                 let cable = cables.plug(wire.port(), ip);
                 Box::new(Tcp::new(cable, config, self.now).unwrap())
             }
+            Net::Fabric(_) => Box::new(Fabric::open()),
             Net::Loopback => Box::new(Posix::new().unwrap()),
             Net::Rdma => {
                 // Of these there are many, in a small guest.
@@ -339,7 +358,9 @@ impl World {
     /// About the thousandth part of what it takes to connect and send something.
     pub(crate) fn pace(&self) -> Duration {
         match self.net {
-            Net::Sim(_) | Net::Wire(..) | Net::Loopback => Duration::from_micros(1),
+            Net::Sim(_) | Net::Wire(..) | Net::Fabric(_) | Net::Loopback => {
+                Duration::from_micros(1)
+            }
             // The connection manager asks and answers through the kernel several times.
             Net::Rdma => Duration::from_micros(50),
         }
@@ -354,7 +375,7 @@ impl World {
     #[track_caller]
     pub(crate) fn wait_for(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
         let patience = match self.net {
-            Net::Sim(_) | Net::Wire(..) => 100 * PATIENCE,
+            Net::Sim(_) | Net::Wire(..) | Net::Fabric(_) => 100 * PATIENCE,
             Net::Loopback => PATIENCE,
             Net::Rdma => 5 * PATIENCE,
         };
@@ -369,18 +390,29 @@ impl World {
     /// Returns whether `done` came to pass in time.
     pub(crate) fn run_until(&mut self, time: Duration, done: impl Fn(&Self) -> bool) -> bool {
         let end = self.now + time;
+        let mut looked = false;
         loop {
+            if let Net::Fabric(fabric) = &self.net {
+                fabric.advance(self.now);
+            }
             let busy = self.turn_all();
             if done(self) {
                 return true;
             }
             match &self.net {
                 Net::Sim(_) | Net::Wire(..) if busy => {}
-                Net::Sim(_) | Net::Wire(..) => {
+                // What passes there takes no time, and descriptors are looked at now and then.
+                Net::Fabric(_) if (busy || !looked) && self.now < end => {
+                    self.now += if busy { TURN } else { LOOK };
+                    looked = !busy;
+                }
+                Net::Sim(_) | Net::Wire(..) | Net::Fabric(_) => {
+                    looked = false;
                     let nodes = self.nodes.iter().flatten();
                     let due = nodes.filter_map(|node| node.reactor.borrow().next_timeout());
                     let event = match &self.net {
                         Net::Sim(network) => network.next_event_time(),
+                        Net::Fabric(fabric) => fabric.next_event_time(),
                         _ => None,
                     };
                     match due.chain(event).min() {

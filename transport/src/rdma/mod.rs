@@ -21,8 +21,8 @@ mod connection;
 mod counts;
 mod credits;
 mod device;
-#[cfg(test)]
-mod fake;
+#[cfg(any(test, feature = "fake-rdma"))]
+pub mod fake;
 mod loan;
 mod path;
 mod queue_pair;

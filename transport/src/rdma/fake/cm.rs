@@ -9,7 +9,7 @@ use msgr_rdma_sys::{self as sys, Cm};
 use rustix::io::Errno;
 
 use super::super::cm::{RawAddress, socket_address};
-use super::{Bell, Fabric, device_of, fabric, fail, verbs};
+use super::{Answer, Bell, Fabric, device_of, fabric, fail, verbs};
 
 pub(super) static CM: Cm = Cm {
     rdma_create_event_channel,
@@ -140,7 +140,7 @@ impl Id {
     }
 
     /// Has an event told of this id.
-    fn tell(&mut self, event: sys::rdma_cm_event_type, status: c_int, data: &[u8]) {
+    pub(super) fn tell(&mut self, event: sys::rdma_cm_event_type, status: c_int, data: &[u8]) {
         let id = &raw mut self.raw;
         self.tell_of(event, status, data, (id, ptr::null_mut()));
     }
@@ -178,7 +178,7 @@ impl Id {
     }
 
     /// The other end knows us no more.
-    fn part(&mut self) -> Option<&mut Self> {
+    pub(super) fn part(&mut self) -> Option<&mut Self> {
         let peer = unsafe { std::mem::replace(&mut self.peer, ptr::null_mut()).as_mut() }?;
         peer.peer = ptr::null_mut();
         Some(peer)
@@ -268,6 +268,7 @@ unsafe fn destroy(fabric: &mut Fabric, id: *mut Id) {
             unsafe { destroy(fabric, event.raw.id.cast()) };
         }
     }
+    fabric.forget(id);
     drop(unsafe { Box::from_raw(id) });
 }
 
@@ -347,6 +348,14 @@ unsafe extern "C" fn rdma_connect(
         let (Some(local), Some(remote)) = (id.local, id.remote) else {
             return Err(Errno::INVAL);
         };
+        match fabric.answer((local, remote)) {
+            Answer::Arrives => {}
+            Answer::Never => return Ok(()),
+            Answer::Refused => {
+                id.tell(sys::RDMA_CM_EVENT_REJECTED, NOBODY, &[]);
+                return Ok(());
+            }
+        }
         let Some(&listener) = fabric.listeners.get(&remote) else {
             id.tell(sys::RDMA_CM_EVENT_REJECTED, NOBODY, &[]);
             return Ok(());
@@ -368,10 +377,15 @@ unsafe extern "C" fn rdma_accept(
     param: *mut sys::rdma_conn_param,
 ) -> c_int {
     let data = private(param);
-    with_id(id, |_, id| {
+    with_id(id, |fabric, id| {
         id.queue_pair = unsafe { (*param).qp_num };
         id.is_accepted = true;
+        let (acceptor, number) = (&raw mut *id, id.queue_pair);
         let peer = id.peer().ok_or(Errno::CONNRESET)?;
+        if let (Some(local), Some(remote)) = (peer.local, peer.remote) {
+            let queue_pairs = [peer.queue_pair, number];
+            fabric.begin((local, remote), [peer, acceptor], queue_pairs);
+        }
         peer.tell(sys::RDMA_CM_EVENT_CONNECT_RESPONSE, 0, &data);
         Ok(())
     })
@@ -395,7 +409,8 @@ unsafe extern "C" fn rdma_reject(id: *mut sys::rdma_cm_id, data: *const c_void, 
 }
 
 unsafe extern "C" fn rdma_disconnect(id: *mut sys::rdma_cm_id) -> c_int {
-    with_id(id, |_, id| {
+    with_id(id, |fabric, id| {
+        fabric.forget(id);
         let is_up = id.is_accepted || id.peer().is_some_and(|peer| peer.is_accepted);
         if !is_up {
             return Err(Errno::INVAL);

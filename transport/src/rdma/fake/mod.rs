@@ -18,6 +18,7 @@
 )]
 
 mod cm;
+mod streams;
 mod verbs;
 
 use std::collections::{HashMap, HashSet};
@@ -30,6 +31,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::device::Libraries;
+use super::{Rdma, RdmaConfig};
+use crate::OpenError;
+pub use streams::{Answer, Ends, Meddler, Passage};
 
 /// Everything there is.
 #[derive(Default)]
@@ -48,6 +52,8 @@ struct Fabric {
     faults: HashSet<(u16, Fault)>,
     /// Registered memory and what may be done with it, by its key.
     regions: HashMap<u32, (Range<u64>, u32)>,
+    /// The connections of each device.
+    streams: HashMap<u16, streams::Streams>,
     /// How many objects of each device there are.
     objects: HashMap<u16, i64>,
 }
@@ -64,7 +70,7 @@ fn fabric<T>(with: impl FnOnce(&mut Fabric) -> T) -> T {
 
 /// What can go wrong with a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Fault {
+pub enum Fault {
     /// No memory can be registered.
     Registration,
     /// No queue pair can be made.
@@ -77,48 +83,60 @@ pub(super) enum Fault {
     Garbled,
 }
 
-/// A device with two hosts.
+/// A device with as many hosts as there are addresses.
 #[derive(Debug)]
-pub(super) struct FakeDevice(u16);
+pub struct FakeDevice(u16);
 
 impl FakeDevice {
-    pub(super) fn new() -> Self {
+    /// One of its own.
+    #[allow(clippy::new_without_default)] // No two are the same.
+    pub fn new() -> Self {
         static LAST: AtomicU16 = AtomicU16::new(0);
         Self(1 + LAST.fetch_add(1, Ordering::Relaxed))
     }
 
-    pub(super) fn address(&self, host: u8) -> IpAddr {
+    /// The transport of a host, which opens the device at any of the addresses.
+    ///
+    /// # Errors
+    /// As [`Rdma::new`].
+    pub fn open(config: RdmaConfig) -> Result<Rdma, OpenError> {
+        Rdma::with(libraries(), config)
+    }
+
+    /// Where a host is.
+    pub fn address(&self, host: u8) -> IpAddr {
         let [high, low] = self.0.to_be_bytes();
         [10, high, low, host].into()
     }
 
     /// One that this host has, too, so that it can be reached by TCP.
-    pub(super) fn loopback(&self, host: u8) -> IpAddr {
+    pub fn loopback(&self, host: u8) -> IpAddr {
         let [high, low] = self.0.to_be_bytes();
         [127, high, low, host].into()
     }
 
-    pub(super) fn address_v6(&self, host: u8) -> IpAddr {
+    /// The same of IPv6.
+    pub fn address_v6(&self, host: u8) -> IpAddr {
         [0xfd00, self.0, 0, 0, 0, 0, 0, host.into()].into()
     }
 
     /// From now on.
-    pub(super) fn set(&self, fault: Fault) {
+    pub fn set(&self, fault: Fault) {
         fabric(|fabric| fabric.faults.insert((self.0, fault)));
     }
 
     /// Everything is in order again.
-    pub(super) fn heal(&self) {
+    pub fn heal(&self) {
         fabric(|fabric| fabric.faults.retain(|(device, _)| *device != self.0));
     }
 
     /// Nothing on this device works any more.
-    pub(super) fn die(&self) {
+    pub fn die(&self) {
         verbs::die(self.0);
     }
 
     /// How many contexts, domains, regions, queues and queue pairs of it there are.
-    pub(super) fn objects(&self) -> i64 {
+    pub fn objects(&self) -> i64 {
         fabric(|fabric| fabric.objects.get(&self.0).copied().unwrap_or_default())
     }
 }

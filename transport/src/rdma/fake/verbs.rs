@@ -8,7 +8,7 @@ use msgr_rdma_sys::{self as sys, Verbs};
 use rustix::io::Errno;
 
 use super::super::wire::Immediate;
-use super::{Bell, Fabric, FakeDevice, Fault, fabric, fail, set_errno};
+use super::{Bell, Fabric, FakeDevice, Fault, Passage, fabric, fail, set_errno};
 
 pub(super) static VERBS: Verbs = Verbs {
     ibv_wc_status_str,
@@ -571,6 +571,21 @@ unsafe extern "C" fn post_send(
     })
 }
 
+/// Tries again to send what waits.
+pub(super) unsafe fn retry(fabric: &mut Fabric, number: u32) {
+    if let Some(&qp) = fabric.queue_pairs.get(&number) {
+        unsafe { pump(fabric, &mut *qp) };
+    }
+}
+
+/// A queue pair fails.
+pub(super) unsafe fn break_down(fabric: &mut Fabric, number: u32) {
+    if let Some(&qp) = fabric.queue_pairs.get(&number) {
+        unsafe { (*qp).raw.state = sys::IBV_QPS_ERR };
+        unsafe { pump(fabric, &mut *qp) };
+    }
+}
+
 /// Sends what can be sent.
 unsafe fn pump(fabric: &mut Fabric, qp: &mut QueuePair) {
     if qp.raw.state == sys::IBV_QPS_ERR {
@@ -590,6 +605,19 @@ unsafe fn pump(fabric: &mut Fabric, qp: &mut QueuePair) {
             sys::IBV_QPS_RTS if !fabric.has(qp.device, Fault::Silence) => sys::IBV_WC_SUCCESS,
             _ => return,
         };
+        if qp.sends.is_empty() {
+            return;
+        }
+        if status == sys::IBV_WC_SUCCESS {
+            match unsafe { fabric.passage(qp.device, qp.raw.qp_num) } {
+                Passage::Arrives => {}
+                Passage::Waits => return,
+                Passage::Cut(_) => {
+                    qp.raw.state = sys::IBV_QPS_ERR;
+                    return unsafe { pump(fabric, qp) };
+                }
+            }
+        }
         let Some((request, element, bytes)) = qp.sends.pop_front() else {
             return;
         };
