@@ -11,7 +11,8 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, sockopt};
 
 use super::cm::CmId;
-use super::connection::{Connection, Link, Phase};
+use super::connection::{Connection, Phase};
+use super::link::Link;
 use super::path::Path;
 use super::side_channel::{Endpoint, Exchange, ExchangeError, Heard, Message};
 use super::watch::Source;

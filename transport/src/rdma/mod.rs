@@ -3,10 +3,11 @@
 //! Connections are set up by `rdma_cm`, or as Ceph does. What comes lands in blocks of registered memory that all
 //! connections of a device share, and goes up as slices of them; a sender has credits for posted
 //! receives, so that there always is one. What is sent is copied into registered blocks, packed,
-//! and posted with one doorbell per flush; tiny messages go out within their work requests.
+//! and posted with one doorbell per flush; tiny messages go out within their work requests, and
+//! large data stays where it is until the peer has read it.
 //! rdma-core is loaded when a transport is made: a host without it can run everything else.
 //!
-//! Unsafe code is in the wrappers of what rdma-core has (`device`, `arena`, `completion`,
+//! Unsafe code is in the wrappers of what rdma-core has (`device`, `arena`, `loan`, `completion`,
 //! `receive_queue`, `queue_pair`, `cm`); each keeps what it was made of, so that nothing is
 //! destroyed before its users. Layouts are in `wire`. Nothing of msgr2 may live here.
 //!
@@ -23,12 +24,15 @@ mod credits;
 mod device;
 #[cfg(any(test, feature = "fake-rdma"))]
 pub mod fake;
+mod link;
 mod loan;
+mod offers;
 mod path;
 mod queue_pair;
 mod receive_queue;
 mod setup;
 pub mod side_channel; // For fuzzing only.
+mod staging;
 #[cfg(test)]
 mod tests;
 mod traffic;

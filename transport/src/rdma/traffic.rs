@@ -7,8 +7,9 @@ use rustix::fd::AsFd;
 
 use super::adapter::Adapter;
 use super::completion::{Completion, Failure};
-use super::connection::{Connection, Held, Link, Phase, SEND};
+use super::connection::{Connection, Held, Phase};
 use super::device::DeviceEvent;
+use super::link::{Link, SEND};
 use super::watch::Source;
 use super::{COMPLETIONS, LOOK_EVERY, Rdma, SILENT_LOOKS, device_failed, list, misbehaved, starve};
 use crate::{CloseReason, ConnId, Event};
@@ -210,7 +211,7 @@ impl Rdma {
             let is_free = len == 0 && immediate.read > 0;
             (is_free || link.grant.use_one().is_ok())
                 && link.end_loans(immediate.read, adapter)
-                && (!immediate.offer || link.take_offer(adapter.received(&block, len), adapter))
+                && (!immediate.offer || link.take_offer(&block, len, adapter))
         });
         let Some(immediate) = allowed else {
             let peer = conn.remote;
@@ -280,7 +281,7 @@ impl Rdma {
                     adapter.hand_up(block, len, &mut self.pool, &mut self.cost)
                 }
                 Held::Offered => {
-                    let Some(bytes) = link.landed() else {
+                    let Some(bytes) = link.offers.hand_up() else {
                         conn.held.push_front(Held::Offered);
                         break;
                     };
