@@ -34,6 +34,11 @@ fn demultiplexer() {
 }
 
 #[test]
+fn side_channel() {
+    replay("side_channel", targets::side_channel);
+}
+
+#[test]
 fn every_target_and_corpus_is_replayed() {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
     for (directory, suffix) in [("fuzz_targets", ".rs"), ("corpus", "")] {
@@ -41,7 +46,7 @@ fn every_target_and_corpus_is_replayed() {
             let name = entry.expect("a file").file_name();
             let name = name.to_str().expect("a plain name");
             let name = name.strip_suffix(suffix).expect("a plain name");
-            let replayed = ["link_input", "demultiplexer"];
+            let replayed = ["link_input", "demultiplexer", "side_channel"];
             assert!(
                 replayed.contains(&name),
                 "nobody replays {directory}/{name}"

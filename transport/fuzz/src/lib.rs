@@ -9,6 +9,8 @@ mod frames;
 mod input;
 mod link_input;
 mod port;
+mod side_channel;
 
 pub use demultiplexer::demultiplexer;
 pub use link_input::link_input;
+pub use side_channel::side_channel;
