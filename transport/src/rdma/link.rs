@@ -7,7 +7,6 @@ use bytes::Bytes;
 use super::Setup;
 use super::adapter::{Adapter, CONTROL};
 use super::arena::Block;
-use super::completion::Completion;
 use super::credits::{Grant, RESERVE};
 use super::loan::Loan;
 use super::offers::Offers;
@@ -42,9 +41,8 @@ pub(super) struct Link {
     pub(super) grant: Grant,
     /// How many sends we may make.
     credits: u32,
-    /// Whether the peer is one of Ceph's: it has sends but no immediate data, hence no credits, and
-    /// what is granted to it is posted to its queue pair.
-    is_plain: bool,
+    /// What it has agreed on with the peer.
+    pub(super) setup: Setup,
     /// The most bytes of a send.
     pub(super) chunk: usize,
     /// The most bytes of an offer, and from how many on we make them.
@@ -70,7 +68,7 @@ impl Link {
         Self {
             queue_pair,
             adapter,
-            is_plain: setup == Setup::Ceph,
+            setup,
             is_ready: false,
             grant,
             credits: 0,
@@ -113,43 +111,25 @@ impl Link {
             && self.loans.len() < OFFERS
     }
 
-    /// What a send that has come says beside its bytes; nothing if it is not one of ours.
-    pub(super) fn hear(&self, completion: &Completion) -> Option<Immediate> {
-        if self.is_plain {
-            return Some(Immediate {
-                last: completion.len() == 0,
-                ..Immediate::default()
-            });
-        }
-        completion.immediate().map(Immediate::decode)
-    }
-
-    /// What goes along with a send.
-    fn immediate(&self, immediate: Immediate) -> Option<u32> {
-        (!self.is_plain).then(|| immediate.encode())
-    }
-
-    /// Grants what is owed to the peer: so many credits are to go to it. One of Ceph's gets the
-    /// receives themselves.
-    pub(super) fn give_back(&mut self, adapter: &mut Adapter) -> Result<u16, CloseReason> {
+    /// Grants what is owed to the peer: so many credits are to go to it. One that does not know any
+    /// gets the receives themselves.
+    fn give_back(&mut self, adapter: &mut Adapter) -> Result<u16, CloseReason> {
         let back = self.grant.give_back(&mut adapter.grants);
-        if self.is_plain {
-            let supplied = adapter.supply(&self.queue_pair, back);
-            return supplied
-                .map(|()| 0)
-                .map_err(|error| CloseReason::from(&error));
+        if self.setup.has_credits() {
+            return Ok(back);
         }
-        Ok(back)
+        let supplied = adapter.supply(&self.queue_pair, back);
+        supplied
+            .map(|()| 0)
+            .map_err(|error| CloseReason::from(&error))
     }
 
-    /// Whether receives are owed to a peer that knows no credits.
-    pub(super) fn is_short_of_receives(&self) -> bool {
-        self.is_plain && self.grant.is_due()
-    }
-
-    /// Whether the peer may leave sends waiting as long as it likes, which is no sign of its death.
-    pub(super) fn may_wait(&self) -> bool {
-        self.is_plain
+    /// The same, for a peer that need not be told.
+    pub(super) fn supply(&mut self, adapter: &mut Adapter) -> Result<(), CloseReason> {
+        if !self.setup.has_credits() && self.grant.is_due() {
+            self.give_back(adapter)?;
+        }
+        Ok(())
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -181,7 +161,7 @@ impl Link {
     }
 
     pub(super) fn use_credit(&mut self) {
-        self.credits -= u32::from(!self.is_plain);
+        self.credits -= u32::from(self.setup.has_credits());
     }
 
     /// Posts what is staged, with one doorbell.
@@ -221,7 +201,7 @@ impl Link {
             adapter.batch.send(
                 self.next_request(),
                 Some(element),
-                self.immediate(std::mem::take(&mut immediate)),
+                self.setup.encode(std::mem::take(&mut immediate)),
                 (is_inline, signalled),
             );
             self.posted.push_back(match keeps {
@@ -269,7 +249,7 @@ impl Link {
         }
         adapter.slots -= 1;
         let signalled = self.signal(false, true, last || adapter.is_short());
-        let (request, immediate) = (self.next_request(), self.immediate(immediate));
+        let (request, immediate) = (self.next_request(), self.setup.encode(immediate));
         adapter
             .batch
             .send(request, None, immediate, (false, signalled));

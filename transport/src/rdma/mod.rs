@@ -22,11 +22,13 @@ mod connection;
 mod counts;
 mod credits;
 mod device;
+mod dialect;
 #[cfg(any(test, feature = "fake-rdma"))]
 pub mod fake;
 mod link;
 mod loan;
 mod offers;
+mod opening;
 mod path;
 mod queue_pair;
 mod receive_queue;
@@ -59,6 +61,7 @@ use cm::EventChannel;
 use connection::{Connection, Phase};
 pub use counts::Counts;
 use device::Libraries;
+pub use dialect::Setup;
 use setup::Listener;
 use watch::{Source, Watch};
 use wire::OFFERS;
@@ -77,18 +80,6 @@ const COMPLETIONS: usize = 256;
 const RESOLVE: Duration = Duration::from_secs(2);
 /// A peer is given up after so many looks of the keepalive without a sign of life.
 const SILENT_LOOKS: u32 = 10;
-
-/// How connections are set up, and what peers therefore agree on.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Setup {
-    /// By `rdma_cm`, among our own kind.
-    #[default]
-    ConnectionManager,
-    /// As Ceph does (`ms_type = async+rdma`): over a TCP connection, which stays open beside the queue
-    /// pair. There are no credits: each queue pair has receives of its own, and a sender that has
-    /// used them up waits at its device.
-    Ceph,
-}
 
 /// How much memory a transport registers, and what connections get of it. It is registered per
 /// device in use, when that is first used: [`registered_bytes`](Self::registered_bytes), 64 MiB by

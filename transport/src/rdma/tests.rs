@@ -1,6 +1,7 @@
 //! The transport on a device that is not there: the contract of every transport, and every way in
 //! which a device, the connection manager or the peer may fail.
 
+mod ceph;
 mod counts;
 mod offers;
 
@@ -61,43 +62,6 @@ impl Network for Fake {
 }
 
 conformance!(each end a host, Fake, cfg(all()));
-
-/// Ceph's way of setting up, for which addresses have to be this host's.
-mod ceph {
-    use super::*;
-
-    pub(super) struct Fake(super::Fake);
-
-    impl Network for Fake {
-        type Transport = Rdma;
-
-        fn new() -> Self {
-            Self(super::Fake::new())
-        }
-
-        fn transport(&mut self, _side: Side) -> Rdma {
-            let config = RdmaConfig {
-                setup: Setup::Ceph,
-                ..CONFIG
-            };
-            Rdma::with(libraries(), config).expect("it starts")
-        }
-
-        fn address(&self, side: Side) -> SocketAddr {
-            SocketAddr::new(self.0.device.loopback(1 + side as u8), 0)
-        }
-
-        fn address_v6(&self, _side: Side) -> Option<SocketAddr> {
-            None // This host has one only, which names no device.
-        }
-
-        fn tick(&mut self) -> Instant {
-            self.0.tick()
-        }
-    }
-
-    conformance!(Fake, cfg(all()));
-}
 
 /// Runs until the client's connection has ended, and says why.
 fn closed(pair: &mut Pair<Fake>, client: crate::ConnId) -> CloseReason {

@@ -207,7 +207,7 @@ impl Rdma {
         }
         conn.heard = true;
         let len = completion.len();
-        let allowed = link.hear(completion).filter(|immediate| {
+        let allowed = link.setup.decode(completion).filter(|immediate| {
             let is_free = len == 0 && immediate.read > 0;
             (is_free || link.grant.use_one().is_ok())
                 && link.end_loans(immediate.read, adapter)
@@ -302,9 +302,7 @@ impl Rdma {
         if conn.disconnected && !conn.ended {
             return self.finish(id, CloseReason::Reset, events);
         }
-        if link.is_short_of_receives()
-            && let Err(reason) = link.give_back(adapter)
-        {
+        if let Err(reason) = link.supply(adapter) {
             return self.finish(id, reason, events);
         }
         // The receives that are granted must be there before the peer learns of them.
@@ -359,9 +357,7 @@ impl Rdma {
                     link.grant.replace_one();
                 }
             }
-            if link.is_short_of_receives()
-                && let Err(reason) = link.give_back(adapter)
-            {
+            if let Err(reason) = link.supply(adapter) {
                 conn.failed.get_or_insert(reason);
             }
             let index = link.adapter;
@@ -506,7 +502,7 @@ impl Rdma {
                 if conn.silent >= TRY_EVERY && link.probe(adapter) {
                     conn.silent = 0;
                 }
-            } else if conn.silent >= SILENT_LOOKS && !link.may_wait() {
+            } else if conn.silent >= SILENT_LOOKS && link.setup.silence_is_death() {
                 tracing::warn!(peer = %conn.remote, "the peer does not acknowledge anything");
                 conn.fail(CloseReason::TimedOut);
                 list(&mut self.work, id, conn);
