@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use msgr::transport::rdma::Setup;
 use msgr::transport::sim::{Chop, Fault, FaultRates, Latency, Plan, SimConfig, SimNetwork};
 use msgr::transport::tcp::wire::{Wire, WireConfig, WireFaults};
 
@@ -20,7 +21,7 @@ pub(crate) enum Net {
     /// Queue pairs on devices that are not there, in virtual time.
     Fabric(Fabric),
     /// Queue pairs of the device in a guest of `ci/rdma-guest`, in real time.
-    Rdma,
+    Rdma(Setup),
 }
 
 /// A network in virtual time, which a test is to run on.
@@ -228,6 +229,12 @@ macro_rules! all_networks {
             #[ignore = "needs an RDMA device"]
             fn on_rdma() {
                 scenario(&mut World::rdma(1));
+            }
+
+            #[test]
+            #[ignore = "needs an RDMA device"]
+            fn on_rdma_as_ceph_does() {
+                scenario(&mut World::rdma_as_ceph_does(1));
             }
         }
     };

@@ -358,4 +358,12 @@ mod on_rdma {
     fn inject_lossy_on_a_device() {
         inject_lossy(World::rdma(1));
     }
+
+    #[test]
+    #[ignore = "needs an RDMA device"]
+    fn on_a_device_as_ceph_does() {
+        stress_lossless(|| World::rdma_as_ceph_does(1));
+        inject_lossless(|| World::rdma_as_ceph_does(1));
+        inject_lossy(World::rdma_as_ceph_does(1));
+    }
 }

@@ -10,7 +10,7 @@ use msgr::protocol::{EntityAddr, EntityName, EntityType, Policies, Policy};
 use msgr::transport::Transport;
 use msgr::transport::middleware::{FaultInjector, Injection};
 use msgr::transport::posix::Posix;
-use msgr::transport::rdma::{Rdma, RdmaConfig};
+use msgr::transport::rdma::{Rdma, RdmaConfig, Setup};
 use msgr::transport::sim::{Crash, FaultRates, SimConfig, SimNetwork};
 use msgr::transport::tcp::wire::{Wire, WireConfig, WireFaults};
 use msgr::transport::tcp::{Tcp, TcpConfig};
@@ -108,7 +108,11 @@ impl World {
     }
 
     pub(crate) fn rdma(seed: u64) -> Self {
-        Self::new(Net::Rdma, seed)
+        Self::new(Net::Rdma(Setup::ConnectionManager), seed)
+    }
+
+    pub(crate) fn rdma_as_ceph_does(seed: u64) -> Self {
+        Self::new(Net::Rdma(Setup::Ceph), seed)
     }
 
     pub(crate) fn userspace_tcp(seed: u64, config: WireConfig) -> Self {
@@ -132,7 +136,7 @@ impl World {
             Net::Sim(network) => Network::Sim(network),
             Net::Wire(_, cables) => Network::Wire(cables),
             Net::Fabric(fabric) => Network::Fabric(fabric),
-            Net::Loopback | Net::Rdma => panic!("nobody can meddle with the kernel's network"),
+            Net::Loopback | Net::Rdma(_) => panic!("nobody can meddle with the kernel's network"),
         }
     }
 
@@ -152,7 +156,7 @@ impl World {
         let nonce = number as u32;
         let addr = spec.bound.then(|| match self.net {
             Net::Sim(_) | Net::Wire(..) | Net::Fabric(_) => EntityAddr::msgr2(at, nonce),
-            Net::Loopback | Net::Rdma => EntityAddr::msgr2(SocketAddr::new(at.ip(), 0), nonce),
+            Net::Loopback | Net::Rdma(_) => EntityAddr::msgr2(SocketAddr::new(at.ip(), 0), nonce),
         });
         self.nodes.push(None);
         self.begin_life(number, spec, addr, 1);
@@ -169,7 +173,7 @@ impl World {
             Net::Sim(_) | Net::Wire(..) => [10, 0, 0, number as u8].into(),
             Net::Fabric(fabric) => fabric.ip(number as u8),
             Net::Loopback => [127, 0, 0, 1].into(),
-            Net::Rdma => [10, 9, 0, Self::rdma_host(number)].into(),
+            Net::Rdma(_) => [10, 9, 0, Self::rdma_host(number)].into(),
         }
     }
 
@@ -179,7 +183,7 @@ impl World {
             Net::Sim(_) | Net::Wire(..) => [0xfd00, 0, 0, 0, 0, 0, 0, number as u16].into(),
             Net::Fabric(fabric) => fabric.ip6(number as u8),
             Net::Loopback => Ipv6Addr::LOCALHOST.into(),
-            Net::Rdma => [0xfd00, 9, 0, 0, 0, 0, 0, Self::rdma_host(number).into()].into(),
+            Net::Rdma(_) => [0xfd00, 9, 0, 0, 0, 0, 0, Self::rdma_host(number).into()].into(),
         }
     }
 
@@ -208,9 +212,10 @@ impl World {
             }
             Net::Fabric(_) => Box::new(Fabric::open()),
             Net::Loopback => Box::new(Posix::new().unwrap()),
-            Net::Rdma => {
+            Net::Rdma(setup) => {
                 // Of these there are many, in a small guest.
                 let config = RdmaConfig {
+                    setup: *setup,
                     receive_blocks: 256,
                     spare_blocks: 16,
                     send_blocks: 64,
@@ -362,7 +367,7 @@ impl World {
                 Duration::from_micros(1)
             }
             // The connection manager asks and answers through the kernel several times.
-            Net::Rdma => Duration::from_micros(50),
+            Net::Rdma(_) => Duration::from_micros(50),
         }
     }
 
@@ -377,7 +382,7 @@ impl World {
         let patience = match self.net {
             Net::Sim(_) | Net::Wire(..) | Net::Fabric(_) => 100 * PATIENCE,
             Net::Loopback => PATIENCE,
-            Net::Rdma => 5 * PATIENCE,
+            Net::Rdma(_) => 5 * PATIENCE,
         };
         if !self.run_until(patience, done) {
             let told: Vec<_> = self.numbers();
@@ -423,7 +428,7 @@ impl World {
                         }
                     }
                 }
-                Net::Loopback | Net::Rdma => {
+                Net::Loopback | Net::Rdma(_) => {
                     self.now = Instant::now();
                     if self.now >= end {
                         return false;
