@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use msgr_transport::middleware::Fallback;
 use msgr_transport::posix::Posix;
-use msgr_transport::rdma::{Rdma, RdmaConfig};
+use msgr_transport::rdma::{Rdma, RdmaConfig, Setup};
 use msgr_transport::ring::{Ring, RingNetwork};
 use msgr_transport::tcp::wire::{Wire, WireConfig};
 use msgr_transport::tcp::{Tcp, TcpConfig};
@@ -99,6 +99,11 @@ impl Choice {
         reactors: usize,
     ) -> anyhow::Result<impl Fn() -> Result<Box<dyn Transport>, OpenError> + Clone + Send + 'static>
     {
+        let setup = self.rdma.rdma_setup.setup;
+        anyhow::ensure!(
+            setup == Setup::default() || self.transport == Named::Rdma,
+            "--rdma-setup needs --transport rdma"
+        );
         let carrier = match self.transport {
             Named::Auto => self.best(reactors)?,
             Named::Posix => Carrier::Posix,

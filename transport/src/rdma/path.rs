@@ -40,15 +40,12 @@ impl Path {
     pub(super) fn of(manager: &CmId, device: &Device) -> io::Result<Self> {
         let (port, gid) = (manager.port(), manager.gid());
         let folder = format!("/sys/class/infiniband/{}/ports/{port}", device.name());
-        // Each address is there once for every version of RoCE: the one that can be routed is
-        // preferred. Fakes have no file.
-        let is_routed = |index: &u8| {
+        let is_routed = |index| {
             let kind = fs::read_to_string(format!("{folder}/gid_attrs/types/{index}"));
             kind.is_ok_and(|kind| kind.trim() == "RoCE v2")
         };
-        let ours = || (0..=u8::MAX).filter(|index| device.gid(port, *index) == Some(gid));
-        let index = ours().find(is_routed).or_else(|| ours().next());
-        let index = index.ok_or_else(|| {
+        let index = find(|index| device.gid(port, index) == Some(gid), is_routed);
+        let gid_index = index.ok_or_else(|| {
             let message = format!("port {port} of {} does not have its GID", device.name());
             io::Error::new(io::ErrorKind::AddrNotAvailable, message)
         })?;
@@ -56,7 +53,7 @@ impl Path {
         let lid = lid.trim().trim_start_matches("0x");
         Ok(Self {
             port,
-            gid_index: index,
+            gid_index,
             gid,
             lid: u16::from_str_radix(lid, 16).unwrap_or_default(),
         })
@@ -130,9 +127,31 @@ impl Path {
     }
 }
 
+/// Where in a port's table an address is, that is there once for every version of RoCE: preferably
+/// for the one that can be routed.
+fn find(is_ours: impl Fn(u8) -> bool, is_routed: impl Fn(u8) -> bool) -> Option<u8> {
+    let ours = || (0..=u8::MAX).filter(|index| is_ours(*index));
+    let routed = ours().find(|index| is_routed(*index));
+    routed.or_else(|| ours().next())
+}
+
 fn transition(attributes: sys::ibv_qp_attr, mask: sys::ibv_qp_attr_mask) -> Transition {
     Transition {
         attributes,
         mask: (sys::IBV_QP_STATE | mask).cast_signed(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_found_preferably_where_it_can_be_routed() {
+        let ours = |index| [4, 5, 255].contains(&index);
+        assert_eq!(find(ours, |index| index % 2 == 1), Some(5));
+        assert_eq!(find(ours, |index| index == 255), Some(255));
+        assert_eq!(find(ours, |index| index == 6), Some(4));
+        assert_eq!(find(|_| false, |_| true), None);
     }
 }
