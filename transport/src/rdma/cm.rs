@@ -235,6 +235,14 @@ impl CmId {
         self.channel.cm
     }
 
+    /// Has its events told by another channel, by who has that.
+    pub(super) fn migrate(&mut self, to: &Arc<EventChannel>) -> io::Result<()> {
+        // SAFETY: both exist, and all events that were told are acknowledged.
+        check(unsafe { (self.cm().rdma_migrate_id)(self.id.as_ptr(), to.channel.as_ptr()) })?;
+        self.channel = Arc::clone(to);
+        Ok(())
+    }
+
     /// What events of it are to say.
     pub(super) fn set_token(&mut self, token: u64) {
         // SAFETY: the id exists, and only we read this.

@@ -26,6 +26,7 @@ mod dialect;
 #[cfg(any(test, feature = "fake-rdma"))]
 pub mod fake;
 mod link;
+mod listening;
 mod loan;
 mod offers;
 mod opening;
@@ -33,6 +34,7 @@ mod path;
 mod queue_pair;
 mod receive_queue;
 mod setup;
+mod sharing;
 pub mod side_channel; // For fuzzing only.
 mod staging;
 #[cfg(test)]
@@ -62,7 +64,7 @@ use connection::{Connection, Phase};
 pub use counts::Counts;
 use device::Libraries;
 pub use dialect::Setup;
-use setup::Listener;
+use listening::Listener;
 use watch::{Source, Watch};
 use wire::OFFERS;
 

@@ -9,97 +9,20 @@ use super::ceph::any_port;
 use super::cm::{CmEvent, CmEventKind, CmId, Parameters, PrivateData};
 use super::connection::{Connection, Phase};
 use super::link::Link;
+use super::listening::{Listener, covers};
 use super::queue_pair::State;
 use super::wire::{Hello, Refusal};
 use super::{RESOLVE, Rdma, Setup, device_failed, list, misbehaved};
-use crate::{CloseReason, ConnId, Event, ListenOptions, ListenerId, Port};
+use crate::{CloseReason, ConnId, Event, ListenerId};
 
 /// Marks a listener's token: there are never 2^31 slots.
-const LISTENER: u64 = 1 << 31;
+pub(super) const LISTENER: u64 = 1 << 31;
 
 // Reasons of a rejection (InfiniBand specification, volume 1, section 12.6.7.2).
 const REJECTED_TIMEOUT: i32 = 4;
 const REJECTED_BY_USER: i32 = 28;
 
-/// A listener.
-pub(super) struct Listener {
-    /// None while its device is gone.
-    id: Option<CmId>,
-    at: SocketAddr,
-    backlog: u32,
-}
-
-/// Whether somebody at `bound` is in the way of, or the same as, `at`.
-fn covers(bound: SocketAddr, at: SocketAddr) -> bool {
-    let any = bound.ip().is_unspecified() && bound.is_ipv4() == at.is_ipv4();
-    bound.port() == at.port() && (any || bound.ip() == at.ip())
-}
-
 impl Rdma {
-    pub(super) fn open_listener(
-        &mut self,
-        at: SocketAddr,
-        options: &ListenOptions,
-    ) -> io::Result<(ListenerId, SocketAddr)> {
-        if self.config.setup == Setup::Ceph {
-            return self.open_port(at, options);
-        }
-        let mut id = self.bound(at, true)?;
-        id.listen(options.backlog).map_err(|error| {
-            if options.port == Port::Join && error.kind() == io::ErrorKind::AddrInUse {
-                let message = "rdma_cm lets nobody join a port";
-                io::Error::new(io::ErrorKind::AddrInUse, message)
-            } else {
-                error
-            }
-        })?;
-        let at = id.local().unwrap_or(at);
-        let listener = self.listeners.insert_with(|listener| {
-            id.set_token(listener.to_u64() | LISTENER);
-            Listener {
-                id: Some(id),
-                at,
-                backlog: options.backlog,
-            }
-        });
-        Ok((listener, at))
-    }
-
-    /// Listens again where a device was gone, and may have come back.
-    pub(super) fn reopen_listeners(&mut self) {
-        let lost = |(id, listener): (ListenerId, &Listener)| {
-            let lost = listener.id.is_none();
-            lost.then_some((id, listener.at, listener.backlog))
-        };
-        let lost: Vec<_> = self.listeners.iter().filter_map(lost).collect();
-        let ports: Vec<_> = self.ports.iter().map(|(id, _)| id).collect();
-        // One that is watched already cannot be watched twice, and is in order.
-        let watch = |&id: &ListenerId| {
-            self.watch_port(id)
-                .is_err_and(|error| error.kind() != io::ErrorKind::AlreadyExists)
-        };
-        self.has_lost_listeners = ports.iter().any(watch);
-        for (listener, at, backlog) in lost {
-            let id = self.bound(at, true).and_then(|mut id| {
-                id.listen(backlog)?;
-                Ok(id)
-            });
-            match id {
-                Ok(mut id) => {
-                    tracing::info!(%at, "listening again");
-                    id.set_token(listener.to_u64() | LISTENER);
-                    if let Some(listener) = self.listeners.get_mut(listener) {
-                        listener.id = Some(id);
-                    }
-                }
-                Err(error) => {
-                    tracing::debug!(%at, %error, "not listening yet");
-                    self.has_lost_listeners = true;
-                }
-            }
-        }
-    }
-
     /// An id bound to an address; to a port that others are bound to if it is `ours`.
     pub(super) fn bound(&self, at: SocketAddr, ours: bool) -> io::Result<CmId> {
         let mut id = CmId::new(&self.channel)?;
@@ -119,18 +42,6 @@ impl Rdma {
             }
         })?;
         Ok(id)
-    }
-
-    pub(super) fn close_listener(&mut self, listener: ListenerId) {
-        self.listeners.remove(listener);
-        self.ports.remove(listener);
-        // Nobody is told of what it has begun to accept.
-        let begun = |conn: &Connection| conn.phase == Phase::Accepting(listener);
-        let begun = self.conns.iter().filter(|(_, conn)| begun(conn));
-        let begun: Vec<ConnId> = begun.map(|(id, _)| id).collect();
-        for id in begun {
-            self.end(id);
-        }
     }
 
     /// Starts to connect.
@@ -193,14 +104,10 @@ impl Rdma {
             self.cost.system_calls += 1;
             let listener = ListenerId::from_u64(token & !LISTENER);
             if let CmEventKind::Request(id, offer) = kind {
-                self.on_request(listener, id, &offer);
+                self.hand_on(listener, id, offer);
             } else if token & LISTENER != 0 {
-                if let (CmEventKind::DeviceRemoved, Some(listener)) =
-                    (kind, self.listeners.get_mut(listener))
-                {
-                    tracing::warn!(at = %listener.at, "not listening: the device was removed");
-                    listener.id = None;
-                    self.has_lost_listeners = true;
+                if let CmEventKind::DeviceRemoved = kind {
+                    self.lose_listener(listener);
                 }
             } else if token & LISTENER == 0 {
                 self.on_progress(ConnId::from_u64(token), &kind, events);
@@ -338,7 +245,7 @@ impl Rdma {
     }
 
     /// Somebody connects to one of our listeners.
-    fn on_request(&mut self, listener: ListenerId, manager: CmId, offer: &PrivateData) {
+    pub(super) fn on_request(&mut self, listener: ListenerId, manager: CmId, offer: &PrivateData) {
         let (Some(local), Some(mut remote)) = (manager.local(), manager.remote()) else {
             return;
         };

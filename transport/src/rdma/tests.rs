@@ -61,7 +61,7 @@ impl Network for Fake {
     }
 }
 
-conformance!(each end a host, Fake, cfg(all()));
+conformance!(Fake);
 
 /// Runs until the client's connection has ended, and says why.
 fn closed(pair: &mut Pair<Fake>, client: crate::ConnId) -> CloseReason {

@@ -11,7 +11,9 @@ use super::connection::{Connection, Held, Phase};
 use super::device::DeviceEvent;
 use super::link::{Link, SEND};
 use super::watch::Source;
-use super::{COMPLETIONS, LOOK_EVERY, Rdma, SILENT_LOOKS, device_failed, list, misbehaved, starve};
+use super::{
+    COMPLETIONS, LOOK_EVERY, Rdma, SILENT_LOOKS, Setup, device_failed, list, misbehaved, starve,
+};
 use crate::{CloseReason, ConnId, Event};
 
 /// How long a device may take to give back the sends of a queue pair that has ended.
@@ -52,7 +54,10 @@ impl Rdma {
         let any = manager || devices != 0 || !heard.is_empty();
         for source in heard.drain(..) {
             match source {
-                Source::Port(listener) => self.hear_port(listener),
+                Source::Port(listener) if self.config.setup == Setup::Ceph => {
+                    self.hear_port(listener);
+                }
+                Source::Port(listener) => self.empty_mailbox(listener),
                 Source::Channel(conn) => self.hear_channel(conn, events),
                 _ => {}
             }

@@ -25,7 +25,7 @@ pub(super) enum Source {
     Completions(usize),
     /// The device of that adapter has an asynchronous one.
     Device(usize),
-    /// Connections have come to this listener.
+    /// Connections have come to this listener, or another of the same port has something for it.
     Port(ListenerId),
     /// Something has happened to the side channel of this connection.
     Channel(ConnId),

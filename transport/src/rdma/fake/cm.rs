@@ -469,7 +469,22 @@ unsafe extern "C" fn rdma_migrate_id(
     channel: *mut sys::rdma_event_channel,
 ) -> c_int {
     with_id(id, |_, id| {
-        id.raw.channel = channel;
+        let raw = &raw mut id.raw;
+        let old = std::mem::replace(&mut id.raw.channel, channel);
+        let [old, new] = [old, channel].map(<*mut _>::cast::<Channel>);
+        // What it was still to be told is told there.
+        let all = std::mem::take(unsafe { &mut (*old).events });
+        for event in all {
+            let of = unsafe { &(*event).raw };
+            if of.id == raw || of.listen_id == raw {
+                unsafe { &*old }.bell.take();
+                unsafe { (*of.id).channel = channel };
+                unsafe { (*new).events.push_back(event) };
+                unsafe { &*new }.bell.ring();
+            } else {
+                unsafe { (*old).events.push_back(event) };
+            }
+        }
         Ok(())
     })
 }
