@@ -92,7 +92,7 @@ impl FakeDevice {
     #[allow(clippy::new_without_default)] // No two are the same.
     pub fn new() -> Self {
         static LAST: AtomicU16 = AtomicU16::new(0);
-        Self(1 + LAST.fetch_add(1, Ordering::Relaxed))
+        Self(1 + LAST.fetch_add(1, Ordering::Relaxed) % u16::MAX)
     }
 
     /// The transport of a host, which opens the device at any of the addresses.

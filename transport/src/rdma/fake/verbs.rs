@@ -51,7 +51,8 @@ struct Device {
 #[repr(C)]
 pub(super) struct Context {
     raw: sys::ibv_context,
-    bell: Bell,
+    /// Only of one that a user has opened.
+    bell: Option<Bell>,
     events: VecDeque<sys::ibv_async_event>,
 }
 
@@ -105,6 +106,7 @@ unsafe fn number(context: *mut sys::ibv_context) -> u16 {
 
 /// A context of the device with this number, for an id or a user.
 pub(super) fn context(number: u16, device: Option<*mut sys::ibv_device>) -> *mut sys::ibv_context {
+    let bell = device.map(|_| Bell::new());
     let device = device.unwrap_or_else(|| {
         let mut raw = sys::ibv_device::default();
         for (to, from) in raw.name.iter_mut().zip(format!("fake{number}").bytes()) {
@@ -112,10 +114,9 @@ pub(super) fn context(number: u16, device: Option<*mut sys::ibv_device>) -> *mut
         }
         boxed(Device { raw, number })
     });
-    let bell = Bell::new();
     let mut raw = sys::ibv_context {
         device,
-        async_fd: bell.raw(),
+        async_fd: bell.as_ref().map_or(-1, Bell::raw),
         ..sys::ibv_context::default()
     };
     raw.ops.poll_cq = Some(poll_cq);
@@ -138,7 +139,7 @@ pub(super) fn die(number: u16) {
                 event_type: sys::IBV_EVENT_DEVICE_FATAL,
                 ..sys::ibv_async_event::default()
             });
-            context.bell.ring();
+            context.bell.iter().for_each(Bell::ring);
         }
         super::cm::remove(fabric, number);
     });
@@ -206,7 +207,7 @@ unsafe extern "C" fn ibv_get_async_event(
         let Some(next) = context.events.pop_front() else {
             return fail(Errno::AGAIN);
         };
-        context.bell.take();
+        context.bell.iter().for_each(Bell::take);
         unsafe { event.write(next) };
         0
     })
