@@ -261,6 +261,12 @@ impl Link {
             .map_err(|error| CloseReason::from(&error))
     }
 
+    /// Whether it is reading from the peer's memory.
+    pub(super) fn is_reading(&self) -> bool {
+        let mut posted = self.posted.iter();
+        posted.any(|posted| matches!(posted, Posted::Read(..)))
+    }
+
     /// Posts a request that takes no credit and brings nothing to the peer, and completes behind
     /// all others. False if there is no room for it now.
     pub(super) fn probe(&mut self, adapter: &mut Adapter) -> bool {
