@@ -5,7 +5,7 @@
 //! | the simulated network | everything; streams are cut, stalled and late at every byte |
 //! | userspace TCP on an in-process wire | everything, in virtual time too; the same faults at every frame (`cable`), and frames that are lost, repeated, reordered and damaged |
 //! | RDMA without devices, in one process and in virtual time | everything; the same faults at every work request (`fabric`) |
-//! | an RDMA device | the same as real sockets: `*_on_rdma`, ignored where there is none |
+//! | an RDMA device, or two that lose packets | the same as real sockets: `*_on_rdma`, ignored where there is none |
 //! | real sockets | what needs neither virtual time nor faults at a certain place: `all_networks!`, `*_on_sockets` |
 //!
 //! Not on userspace TCP are only `tests/simulated.rs`, which is about single bytes and whose scenarios
@@ -67,6 +67,7 @@ mod cancel;
 mod chance;
 mod congestion;
 mod fabric;
+mod hosts;
 mod ledger;
 mod markdown;
 mod networks;

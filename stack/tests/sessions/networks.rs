@@ -10,6 +10,7 @@ use msgr::transport::tcp::wire::{Wire, WireConfig, WireFaults};
 
 use super::cable::Cables;
 use super::fabric::{Fabric, OFFER};
+use super::hosts::Hosts;
 use super::world::World;
 
 pub(crate) enum Net {
@@ -20,8 +21,8 @@ pub(crate) enum Net {
     Loopback,
     /// Queue pairs on devices that are not there, in virtual time.
     Fabric(Fabric),
-    /// Queue pairs of the device in a guest of `ci/rdma-guest`, in real time.
-    Rdma(Setup),
+    /// Queue pairs of the devices in a guest of `ci/rdma-guest`, in real time.
+    Rdma(Hosts, Setup),
 }
 
 /// A network in virtual time, which a test is to run on.

@@ -60,7 +60,7 @@ struct Ending {
 
 impl Workload {
     pub(crate) fn new(mut world: World, shape: Shape) -> Self {
-        let real_time = matches!(world.net, Net::Loopback | Net::Rdma(_));
+        let real_time = matches!(world.net, Net::Loopback | Net::Rdma(..));
         let spec = |policy: Policy| {
             let bound = policy.server || policy.standby;
             let spec = if bound { Spec::bound } else { Spec::client };

@@ -18,6 +18,7 @@ use msgr::{Connection, ConnectionDump, Messenger, Reactor, Settings, Totals};
 
 use super::cable::Cables;
 use super::fabric::Fabric;
+use super::hosts::Hosts;
 use super::ledger::{Ledger, Seen, Witness};
 use super::networks::{Net, Network};
 
@@ -108,11 +109,11 @@ impl World {
     }
 
     pub(crate) fn rdma(seed: u64) -> Self {
-        Self::new(Net::Rdma(Setup::ConnectionManager), seed)
+        Self::new(Net::Rdma(Hosts::new(), Setup::ConnectionManager), seed)
     }
 
     pub(crate) fn rdma_as_ceph_does(seed: u64) -> Self {
-        Self::new(Net::Rdma(Setup::Ceph), seed)
+        Self::new(Net::Rdma(Hosts::new(), Setup::Ceph), seed)
     }
 
     pub(crate) fn userspace_tcp(seed: u64, config: WireConfig) -> Self {
@@ -136,7 +137,7 @@ impl World {
             Net::Sim(network) => Network::Sim(network),
             Net::Wire(_, cables) => Network::Wire(cables),
             Net::Fabric(fabric) => Network::Fabric(fabric),
-            Net::Loopback | Net::Rdma(_) => panic!("nobody can meddle with the kernel's network"),
+            Net::Loopback | Net::Rdma(..) => panic!("nobody can meddle with the kernel's network"),
         }
     }
 
@@ -156,7 +157,7 @@ impl World {
         let nonce = number as u32;
         let addr = spec.bound.then(|| match self.net {
             Net::Sim(_) | Net::Wire(..) | Net::Fabric(_) => EntityAddr::msgr2(at, nonce),
-            Net::Loopback | Net::Rdma(_) => EntityAddr::msgr2(SocketAddr::new(at.ip(), 0), nonce),
+            Net::Loopback | Net::Rdma(..) => EntityAddr::msgr2(SocketAddr::new(at.ip(), 0), nonce),
         });
         self.nodes.push(None);
         self.begin_life(number, spec, addr, 1);
@@ -173,7 +174,7 @@ impl World {
             Net::Sim(_) | Net::Wire(..) => [10, 0, 0, number as u8].into(),
             Net::Fabric(fabric) => fabric.ip(number as u8),
             Net::Loopback => [127, 0, 0, 1].into(),
-            Net::Rdma(_) => [10, 9, 0, Self::rdma_host(number)].into(),
+            Net::Rdma(hosts, _) => hosts.ip(number),
         }
     }
 
@@ -183,16 +184,19 @@ impl World {
             Net::Sim(_) | Net::Wire(..) => [0xfd00, 0, 0, 0, 0, 0, 0, number as u16].into(),
             Net::Fabric(fabric) => fabric.ip6(number as u8),
             Net::Loopback => Ipv6Addr::LOCALHOST.into(),
-            Net::Rdma(_) => [0xfd00, 9, 0, 0, 0, 0, 0, Self::rdma_host(number).into()].into(),
+            Net::Rdma(hosts, _) => hosts.ip6(number),
         }
     }
 
-    /// The device has four addresses of each family.
-    fn rdma_host(number: i64) -> u8 {
-        1 + (number - 1) as u8 % 4
+    /// Whatever is done next is done by this process.
+    fn enter(&self, number: i64) {
+        if let Net::Rdma(hosts, _) = &self.net {
+            hosts.enter(number);
+        }
     }
 
     fn begin_life(&mut self, number: i64, spec: Spec, addr: Option<EntityAddr>, life: u64) {
+        self.enter(number);
         let mut settings = Settings::new(spec.name, spec.policy);
         settings.protocol.policies = Policies::new(spec.policy);
         settings.protocol.nonce = number as u32;
@@ -212,7 +216,7 @@ impl World {
             }
             Net::Fabric(_) => Box::new(Fabric::open()),
             Net::Loopback => Box::new(Posix::new().unwrap()),
-            Net::Rdma(setup) => {
+            Net::Rdma(_, setup) => {
                 // Of these there are many, in a small guest.
                 let config = RdmaConfig {
                     setup: *setup,
@@ -289,6 +293,7 @@ impl World {
     }
 
     pub(crate) fn reactor(&self, number: i64) -> &RefCell<Reactor> {
+        self.enter(number);
         &self.node(number).reactor
     }
 
@@ -350,14 +355,13 @@ impl World {
     // Time.
 
     pub(crate) fn turn(&self, number: i64) -> bool {
+        self.enter(number);
         self.node(number).reactor.borrow_mut().turn(self.now)
     }
 
     fn turn_all(&self) -> bool {
-        let nodes = self.nodes.iter().flatten();
-        nodes.fold(false, |busy, node| {
-            node.reactor.borrow_mut().turn(self.now) | busy
-        })
+        let alive = (1..).zip(&self.nodes).filter(|(_, node)| node.is_some());
+        alive.fold(false, |busy, (number, _)| self.turn(number) | busy)
     }
 
     /// About the thousandth part of what it takes to connect and send something.
@@ -367,7 +371,7 @@ impl World {
                 Duration::from_micros(1)
             }
             // The connection manager asks and answers through the kernel several times.
-            Net::Rdma(_) => Duration::from_micros(50),
+            Net::Rdma(..) => Duration::from_micros(50),
         }
     }
 
@@ -382,7 +386,7 @@ impl World {
         let patience = match self.net {
             Net::Sim(_) | Net::Wire(..) | Net::Fabric(_) => 100 * PATIENCE,
             Net::Loopback => PATIENCE,
-            Net::Rdma(_) => 5 * PATIENCE,
+            Net::Rdma(..) => 5 * PATIENCE,
         };
         if !self.run_until(patience, done) {
             let told: Vec<_> = self.numbers();
@@ -428,7 +432,7 @@ impl World {
                         }
                     }
                 }
-                Net::Loopback | Net::Rdma(_) => {
+                Net::Loopback | Net::Rdma(..) => {
                     self.now = Instant::now();
                     if self.now >= end {
                         return false;
