@@ -26,6 +26,8 @@ fn config() -> RdmaConfig {
         receive_blocks: 512,
         spare_blocks: 64,
         send_blocks: 128,
+        landing_size: 256 << 10,
+        landing_blocks: 4,
         ..RdmaConfig::default()
     }
 }

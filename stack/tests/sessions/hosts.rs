@@ -40,20 +40,22 @@ impl Hosts {
 
     /// The address of a process; there are four of each family.
     pub(crate) fn ip(&self, number: i64) -> IpAddr {
-        [10, 9, self.network(), Self::address(number)].into()
+        let (network, address) = self.address(number);
+        [10, 9, network, address].into()
     }
 
     /// Another address of the same process.
     pub(crate) fn ip6(&self, number: i64) -> IpAddr {
-        let (network, address) = (self.network(), Self::address(number));
+        let (network, address) = self.address(number);
         [0xfd00, 9, network.into(), 0, 0, 0, 0, address.into()].into()
     }
 
-    fn network(&self) -> u8 {
-        if self.namespaces.is_empty() { 0 } else { 2 }
-    }
-
-    fn address(number: i64) -> u8 {
-        1 + (number - 1) as u8 % 4
+    /// The number of its network, and its own there.
+    fn address(&self, number: i64) -> (u8, u8) {
+        let network = match self.namespaces.len() {
+            0 => 0,
+            hosts => 2 + (number - 1) as usize % hosts,
+        };
+        (network as u8, 1 + (number - 1) as u8 % 4)
     }
 }

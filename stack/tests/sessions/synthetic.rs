@@ -10,7 +10,7 @@ use msgr::transport::sim::{Latency, SimConfig};
 use msgr::transport::tcp::wire::{WireConfig, WireFaults};
 
 use super::ledger::Seen;
-use super::networks::{Virtual, virtual_networks};
+use super::networks::{Net, Virtual, virtual_networks};
 use super::workload::{Shape, Workload};
 use super::world::World;
 
@@ -324,7 +324,9 @@ mod on_rdma {
             let shape = patient(few(inject(policies, 30)), 2 * INTERNAL_DELAY);
             let totals = live(world(), shape, 300);
             assert_replayed(&totals);
-            assert!(totals.throttled > 0, "{totals:?}");
+            // On a device it depends on its speed whether anybody has to wait for room.
+            let real_time = matches!(world().net, Net::Rdma(..));
+            assert!(real_time || totals.throttled > 0, "{totals:?}");
         }
     }
 

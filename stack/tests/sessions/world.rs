@@ -223,6 +223,8 @@ impl World {
                     receive_blocks: 256,
                     spare_blocks: 16,
                     send_blocks: 64,
+                    landing_size: 256 << 10,
+                    landing_blocks: 4,
                     ..RdmaConfig::default()
                 };
                 Box::new(Rdma::new(config).unwrap())

@@ -19,7 +19,7 @@ use crate::{
 
 const NAME: &str = "fallback";
 /// How long an attempt over the preferred transport may take.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(3);
 /// A host that did not answer there is not asked again for so long.
 const SILENCE: Duration = Duration::from_secs(60);
 /// Ports that the system chooses are free on one of the two; so many are tried on the other.
@@ -35,7 +35,7 @@ enum Way {
 /// Two transports that reach the same addresses, such as queue pairs and sockets.
 ///
 /// Listens on both, at the same port, where both can; connects over the preferred one, and over the
-/// second if that fails or takes longer than a second. So whoever has only one of them is reached,
+/// second if that fails or takes longer than three seconds. So whoever has only one of them is reached,
 /// and reaches us, and a session whose connection breaks comes back over what still works. Why not over
 /// the preferred one is logged, once for each host.
 ///

@@ -119,6 +119,7 @@ impl Rdma {
         let Some(conn) = self.conns.get_mut(id) else {
             return;
         };
+        tracing::trace!(peer = %conn.remote, phase = ?conn.phase, ?kind, "manager");
         let outcome = match kind {
             CmEventKind::AddressResolved => self.on_address(id),
             CmEventKind::RouteResolved => self.on_route(id),

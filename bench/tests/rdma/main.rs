@@ -1,75 +1,33 @@
-//! `msgr serve` and `msgr ping` over RDMA: separate processes, whichever of them dies, and a device
-//! that goes and comes back. For the device and the addresses of a guest of `ci/rdma-guest`.
+//! `msgr serve` and `msgr ping` over RDMA: separate processes, whichever of them dies, devices that go
+//! and come back, hosts that lose packets or lose each other. For the devices and the addresses of a
+//! guest of `ci/rdma-guest`.
 
 #![allow(clippy::unwrap_used)]
 
+mod between_hosts;
+#[path = "../common/mod.rs"]
 mod common;
+mod device;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::{Server, json, text};
+use device::Device;
 use serde_json::Value;
 
 const AT: &str = "v2:10.9.0.1:0/7";
-const COUNTERS: &str = "/sys/class/infiniband/rxe0/ports/1/hw_counters";
 
-/// The device, which all tests share and count on.
-struct Device<'a> {
-    before: String,
-    missed: [u64; 3],
-    _alone: MutexGuard<'a, ()>,
+/// Tests take turns: they count on the devices.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Device<'_> {
-    fn new() -> Self {
-        static ALONE: Mutex<()> = Mutex::new(());
-        let alone = ALONE
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        Self {
-            before: resources(),
-            missed: missed(),
-            _alone: alone,
-        }
-    }
-
-    /// Nothing is left of what was made since the beginning, and no receive was ever missing.
-    fn assert_released(&self) {
-        assert_eq!(resources(), self.before);
-        // A device that came back counts anew.
-        let more = missed()
-            .iter()
-            .zip(self.missed)
-            .any(|(now, then)| *now > then);
-        assert!(!more, "{:?}, {:?} before", missed(), self.missed);
-    }
-}
-
-/// How often a receive was missing, as the device counts it.
-fn missed() -> [u64; 3] {
-    ["rcvd_rnr_err", "send_rnr_err", "retry_rnr_exceeded_err"].map(|counter| {
-        let count = std::fs::read_to_string(format!("{COUNTERS}/{counter}")).unwrap();
-        count.trim().parse().unwrap()
-    })
-}
-
-/// How many queue pairs, regions and so on the kernel knows of on the device.
-fn resources() -> String {
-    let all = run("rdma", &["resource", "show"]);
-    let ours = all.lines().find_map(|line| line.split_once("rxe0: "));
-    ours.unwrap().1.trim().to_owned()
-}
-
-/// How many queue pairs there are on the device.
-fn queue_pairs() -> u32 {
-    let all = resources();
-    let count = all
-        .split("qp ")
-        .nth(1)
-        .and_then(|rest| rest.split(' ').next());
-    count.unwrap().parse().unwrap()
+fn rxe0() -> (Device, MutexGuard<'static, ()>) {
+    let alone = alone();
+    (Device::new("rxe0"), alone)
 }
 
 fn run(program: &str, args: &[&str]) -> String {
@@ -91,8 +49,13 @@ fn ping(server: &Server, args: &[&str]) -> Child {
 }
 
 fn ping_over(transport: &str, server: &Server, args: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_msgr"))
-        .args(["ping", &server.addr.to_string(), "--transport", transport])
+    let msgr = Command::new(env!("CARGO_BIN_EXE_msgr"));
+    ping_by(msgr, transport, server, args)
+}
+
+/// `msgr` is a command that runs it, to which its arguments are added.
+fn ping_by(mut msgr: Command, transport: &str, server: &Server, args: &[&str]) -> Child {
+    msgr.args(["ping", &server.addr.to_string(), "--transport", transport])
         .args(["--initial-backoff", "50", "--max-backoff", "500"])
         .args(["--timeout", "120", "--json"])
         .args(args)
@@ -128,7 +91,7 @@ fn assert_exactly_once(result: &Value, count: u64) {
 #[test]
 #[ignore = "needs an RDMA device"]
 fn a_hundred_thousand_messages_of_mixed_sizes() {
-    let device = Device::new();
+    let (device, _alone) = rxe0();
     let server = Server::start_at(AT, &serve("stateless-server"));
     for (data, count) in [
         (64, 90_000),
@@ -149,7 +112,7 @@ fn a_hundred_thousand_messages_of_mixed_sizes() {
 #[test]
 #[ignore = "needs an RDMA device"]
 fn auto_reaches_whoever_has_one_transport_and_prefers_rdma() {
-    let device = Device::new();
+    let (device, _alone) = rxe0();
     for (serves, pings, by_rdma) in [
         ("auto", "auto", true),
         ("auto", "rdma", true),
@@ -158,10 +121,10 @@ fn auto_reaches_whoever_has_one_transport_and_prefers_rdma() {
         ("posix", "auto", false),
     ] {
         let server = Server::start_at(AT, &["--transport", serves]);
-        let before = queue_pairs();
+        let before = device.queue_pairs();
         let client = ping_over(pings, &server, &["--count", "2000"]);
         let mut meanwhile = 0;
-        let result = while_sending(client, || meanwhile = queue_pairs());
+        let result = while_sending(client, || meanwhile = device.queue_pairs());
         assert_exactly_once(&result, 2000);
         assert_eq!(result["reconnects"], 0, "{serves}, {pings}: {result}");
         assert_eq!(
@@ -177,7 +140,7 @@ fn auto_reaches_whoever_has_one_transport_and_prefers_rdma() {
 #[test]
 #[ignore = "needs an RDMA device"]
 fn a_server_that_is_killed_costs_no_message() {
-    let device = Device::new();
+    let (device, _alone) = rxe0();
     let policy = serve("stateful-server");
     let server = Server::start_at(AT, &policy);
     let client = ping(
@@ -197,7 +160,7 @@ fn a_server_that_is_killed_costs_no_message() {
 #[test]
 #[ignore = "needs an RDMA device"]
 fn a_client_that_is_killed_leaves_nothing_at_the_server() {
-    let device = Device::new();
+    let (device, _alone) = rxe0();
     let server = Server::start_at(AT, &serve("stateless-server"));
     let mut client = ping(&server, &["--count", "1000000"]);
     let mut log = BufReader::new(client.stderr.take().unwrap()).lines();
@@ -214,7 +177,7 @@ fn a_client_that_is_killed_leaves_nothing_at_the_server() {
 #[test]
 #[ignore = "needs an RDMA device"]
 fn a_server_that_stops_for_a_while_costs_nothing_but_time() {
-    let device = Device::new();
+    let (device, _alone) = rxe0();
     let server = Server::start_at(AT, &serve("stateful-server"));
     let client = ping(
         &server,
@@ -234,7 +197,7 @@ fn a_server_that_stops_for_a_while_costs_nothing_but_time() {
 #[test]
 #[ignore = "needs an RDMA device"]
 fn a_device_that_is_removed_and_comes_back_costs_no_message() {
-    let device = Device::new();
+    let (device, _alone) = rxe0();
     let server = Server::start_at(AT, &serve("stateful-server"));
     let client = ping(
         &server,
