@@ -38,9 +38,6 @@ enum Way {
 /// second if that fails or takes longer than three seconds. So whoever has only one of them is reached,
 /// and reaches us, and a session whose connection breaks comes back over what still works. Why not over
 /// the preferred one is logged, once for each host.
-///
-/// Nobody can join a port of the preferred transport: further listeners of one user are only on the
-/// second.
 pub struct Fallback<A, B> {
     preferred: A,
     second: B,
@@ -338,13 +335,12 @@ impl<A: Transport, B: Transport> Transport for Fallback<A, B> {
         let mut tries = 0;
         let (preferred, second, bound) = loop {
             let (second, bound) = self.second.listen(at, options).map_err(ours)?;
-            let preferred = match options.port {
-                Port::Take => self.preferred.listen(bound, options).map(|(id, _)| id),
-                Port::Join => break (None, second, bound),
-            };
-            match preferred {
-                Ok(preferred) => break (Some(preferred), second, bound),
-                Err(error) if error.source.kind() == io::ErrorKind::AddrInUse => {
+            match self.preferred.listen(bound, options) {
+                Ok((preferred, _)) => break (Some(preferred), second, bound),
+                Err(error)
+                    if options.port == Port::Take
+                        && error.source.kind() == io::ErrorKind::AddrInUse =>
+                {
                     self.second.unlisten(second);
                     tries += 1;
                     if at.port() != 0 || tries == PORTS {
