@@ -6,6 +6,7 @@
 
 mod conformance;
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use conformance::{Network, Side, conformance};
 use msgr_transport::middleware::Fallback;
 use msgr_transport::posix::Posix;
 use msgr_transport::rdma::{Rdma, RdmaConfig, Setup};
+use msgr_transport::{CloseReason, ConnectOptions, Event, ListenOptions, Transport as _};
 
 struct Device {
     addresses: Vec<IpAddr>,
@@ -161,4 +163,34 @@ impl Network for Ceph {
 mod set_up_as_ceph_does {
     use super::*;
     conformance!(Ceph, ignore = "needs an RDMA device");
+}
+
+/// The other device of `ci/rdma-guest`'s newer kernel. A send with immediate data never completes there.
+mod iwarp {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs a device of iWARP"]
+    fn what_it_lacks_is_told_at_once() {
+        let mut rdma = Rdma::new(config()).expect("there is an RDMA device");
+        let [ours, theirs] = ["10.9.1.1:0", "10.9.1.2:6800"].map(|at| at.parse().expect("one"));
+        let refused = rdma.listen(ours, &ListenOptions::default());
+        let error = refused.expect_err("it cannot listen");
+        let why =
+            "rdma: cannot listen at 10.9.1.1:0: siw0 is of iWARP, which has no immediate data";
+        assert_eq!(error.to_string(), why);
+        assert_eq!(error.source.kind(), ErrorKind::Unsupported);
+
+        let conn = rdma.connect(theirs, &ConnectOptions::default());
+        let conn = conn.expect("it starts");
+        let mut events = Vec::new();
+        while events.is_empty() {
+            rdma.poll(Instant::now(), &mut events);
+        }
+        let unsupported = CloseReason::Os(rustix::io::Errno::OPNOTSUPP.raw_os_error());
+        assert!(
+            matches!(&events[..], [Event::Closed { conn: of, reason }] if *of == conn && *reason == unsupported),
+            "{events:?}"
+        );
+    }
 }

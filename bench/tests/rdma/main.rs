@@ -15,6 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::{Server, json, text};
 use device::Device;
+use msgr_transport::rdma::RdmaConfig;
 use serde_json::Value;
 
 const AT: &str = "v2:10.9.0.1:0/7";
@@ -174,22 +175,68 @@ fn a_client_that_is_killed_leaves_nothing_at_the_server() {
     device.assert_released();
 }
 
+/// Of a process, in bytes, see `proc_pid_status(5)`.
+fn memory(process: u32, field: &str) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    let kib = line.unwrap().trim_start_matches(':').trim();
+    kib.strip_suffix(" kB").unwrap().parse::<usize>().unwrap() << 10
+}
+
 #[test]
 #[ignore = "needs an RDMA device"]
 fn a_server_that_stops_for_a_while_costs_nothing_but_time() {
+    const SIZE: usize = 32 << 10;
+    const IN_FLIGHT: usize = 512;
+    /// Half of what is sent meanwhile: it waits where it was, and is not taken in.
+    const MORE: usize = SIZE * IN_FLIGHT / 2;
+
     let (device, _alone) = rxe0();
     let server = Server::start_at(AT, &serve("stateful-server"));
-    let client = ping(
-        &server,
-        &["--policy", "lossless-client", "--count", "10000"],
-    );
+    let (size, in_flight) = (SIZE.to_string(), IN_FLIGHT.to_string());
+    let shape = [
+        "--data",
+        &size,
+        "--in-flight",
+        &in_flight,
+        "--count",
+        "4000",
+    ];
+    let lossless = ["--policy", "lossless-client"];
+    let client = ping(&server, &[&lossless[..], &shape].concat());
+    let both = [client.id(), server.id()];
+    let mut measured = Vec::new();
     let result = while_sending(client, || {
+        let before = both.map(|process| memory(process, "VmHWM"));
         server.pause();
         std::thread::sleep(std::time::Duration::from_secs(5));
         server.resume();
+        // It has answered all that had come meanwhile when it answers this.
+        let another = ping(
+            &server,
+            &[
+                "--policy",
+                "lossless-client",
+                "--entity",
+                "client.1",
+                "--count",
+                "1",
+            ],
+        );
+        assert!(another.wait_with_output().unwrap().status.success());
+        for (process, before) in both.into_iter().zip(before) {
+            let more = memory(process, "VmHWM") - before;
+            measured.push((more, memory(process, "VmPin")));
+        }
     });
-    assert_exactly_once(&result, 10_000);
+    assert_exactly_once(&result, 4000);
     assert_eq!(result["reconnects"], 0, "{result}");
+    println!("{measured:?} bytes more at most, and pinned, of the client and the server");
+    let registered = RdmaConfig::default().registered_bytes();
+    for (more, pinned) in measured {
+        assert!(more <= MORE, "{more} > {MORE}");
+        assert!(pinned <= registered, "{pinned} > {registered}");
+    }
     server.stop();
     device.assert_released();
 }

@@ -371,6 +371,17 @@ impl CmId {
         Some(unsafe { device_name(libraries.verbs, device) })
     }
 
+    /// Whether the device that this id is bound to is one of iWARP.
+    pub(super) fn is_iwarp(&self) -> bool {
+        self.manager_context().is_some_and(|manager| {
+            // SAFETY: a bound id's context is open.
+            let device = unsafe { (*manager).device };
+            // SAFETY: an open context's device is there.
+            let transport = unsafe { (*device).transport_type };
+            transport == sys::IBV_TRANSPORT_IWARP
+        })
+    }
+
     fn manager_context(&self) -> Option<*mut sys::ibv_context> {
         // SAFETY: the id exists.
         let manager = unsafe { (*self.id.as_ptr()).verbs };

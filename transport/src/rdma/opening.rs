@@ -3,6 +3,8 @@
 
 use std::io;
 
+use rustix::io::Errno;
+
 use super::adapter::Adapter;
 use super::cm::CmId;
 use super::connection::Phase;
@@ -44,6 +46,10 @@ impl Rdma {
         let same = |adapter: &Adapter| adapter.failed.is_none() && adapter.device.name() == name;
         if let Some(index) = self.adapters.iter().position(same) {
             return Ok(index);
+        }
+        if manager.is_iwarp() {
+            tracing::error!(device = name, "iWARP has no immediate data");
+            return Err(Errno::OPNOTSUPP.into());
         }
         let adapter = Adapter::open(self.libraries, manager, &self.config);
         let mut adapter = adapter.inspect_err(|error| {

@@ -41,6 +41,11 @@ impl Rdma {
                 error
             }
         })?;
+        if id.is_iwarp() {
+            let name = id.device_name(self.libraries).unwrap_or_default();
+            let message = format!("{name} is of iWARP, which has no immediate data");
+            return Err(io::Error::new(io::ErrorKind::Unsupported, message));
+        }
         Ok(id)
     }
 
