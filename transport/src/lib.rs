@@ -31,6 +31,7 @@ pub mod tcp;
 pub use error::{CloseReason, OpenError, Operation};
 pub use pool::BufferPool;
 pub use slots::{ConnId, ListenerId, SlotId, Slots};
+pub(crate) use transport::LINGER;
 pub use transport::{
     Caps, Close, ConnectOptions, Cost, Event, ListenOptions, Park, Port, SendError, Transport,
     TxQueue,

@@ -117,6 +117,9 @@ pub trait Transport {
     fn cost(&self) -> Cost;
 }
 
+/// How long a connection that is closed with [`Close::Drain`] may take to get rid of its last bytes.
+pub(crate) const LINGER: Duration = Duration::from_secs(5);
+
 /// Segments waiting to be sent, in order.
 pub type TxQueue = VecDeque<Bytes>;
 

@@ -22,8 +22,8 @@ use rustix::io::Errno;
 
 use crate::send_queue::SendQueue;
 use crate::{
-    BufferPool, Caps, Close, CloseReason, ConnId, ConnectOptions, Cost, Event, ListenOptions,
-    ListenerId, OpenError, Operation, Park, SendError, Slots, Transport, TxQueue,
+    BufferPool, Caps, Close, CloseReason, ConnId, ConnectOptions, Cost, Event, LINGER,
+    ListenOptions, ListenerId, OpenError, Operation, Park, SendError, Slots, Transport, TxQueue,
 };
 use busy_poll::BusyPoll;
 use connection::{Connection, Phase, Received};
@@ -39,8 +39,6 @@ const LEAST_READ: usize = 64 << 10;
 const ACCEPTS: usize = 64;
 /// Segments below this size are cheaper to copy together than to describe one by one.
 const COPY_BELOW: usize = 4 << 10;
-/// How long a closed connection may take to get rid of its last bytes.
-const LINGER: Duration = Duration::from_secs(5);
 /// How long to leave connections waiting after accepting has failed, for want of descriptors say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

@@ -55,8 +55,8 @@ use rustix::io::Errno;
 
 use crate::posix::listener::Listener as TcpListener;
 use crate::{
-    BufferPool, Caps, Close, CloseReason, ConnId, ConnectOptions, Cost, Event, ListenOptions,
-    ListenerId, OpenError, Operation, Park, SendError, Slots, Transport, TxQueue,
+    BufferPool, Caps, Close, CloseReason, ConnId, ConnectOptions, Cost, Event, LINGER,
+    ListenOptions, ListenerId, OpenError, Operation, Park, SendError, Slots, Transport, TxQueue,
 };
 use adapter::Adapter;
 use cm::EventChannel;
@@ -71,8 +71,6 @@ use wire::OFFERS;
 const NAME: &str = "rdma";
 /// Segments below this size are better copied together by the caller: they are copied anyway.
 const COPY_BELOW: usize = 4 << 10;
-/// How long a closed connection may take to get rid of its last bytes.
-const LINGER: Duration = Duration::from_secs(5);
 /// How often the descriptors are looked at while nobody sleeps on them.
 const LOOK_EVERY: Duration = Duration::from_micros(100);
 /// Completions looked at in one poll, of each device.

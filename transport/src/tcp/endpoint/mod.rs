@@ -28,8 +28,8 @@ use super::windows::Windows;
 use super::{BURST, Device, DeviceCounters};
 use crate::send_queue::SendQueue;
 use crate::{
-    BufferPool, Caps, Close, CloseReason, ConnId, ConnectOptions, Cost, Event, ListenOptions,
-    ListenerId, OpenError, Operation, Park, SendError, Slots, Transport, TxQueue,
+    BufferPool, Caps, Close, CloseReason, ConnId, ConnectOptions, Cost, Event, LINGER,
+    ListenOptions, ListenerId, OpenError, Operation, Park, SendError, Slots, Transport, TxQueue,
 };
 
 /// What all connections are received into, until it is used up.
@@ -40,8 +40,6 @@ const LEAST_READ: usize = 64 << 10;
 const BURSTS: usize = 4;
 /// Segments below this size are as well copied together: they are copied anyway.
 const COPY_BELOW: usize = 4 << 10;
-/// How long a closed connection may take to get rid of its last bytes.
-const LINGER: Duration = Duration::from_secs(5);
 /// How long the peer may take to end its direction of a connection after we have ended ours, as
 /// Linux (tcp(7), `tcp_fin_timeout`).
 const FIN_TIMEOUT: Duration = Duration::from_secs(60);
