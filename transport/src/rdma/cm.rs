@@ -394,6 +394,19 @@ impl CmId {
         unsafe { (*self.id.as_ptr()).port_num }
     }
 
+    /// Whether the port that this id is bound to is up, as far as its device says.
+    pub(super) fn is_port_up(&self, libraries: Libraries) -> bool {
+        let Some(manager) = self.manager_context() else {
+            return true;
+        };
+        let mut attributes = sys::ibv_port_attr::default();
+        let to = (&raw mut attributes).cast();
+        // SAFETY: a bound id's context is open, and there is room for what is told.
+        let result = unsafe { (libraries.verbs.ibv_query_port)(manager, self.port(), to) };
+        let up = [sys::IBV_PORT_ACTIVE, sys::IBV_PORT_ACTIVE_DEFER];
+        result != 0 || up.contains(&attributes.state)
+    }
+
     /// The GID that this id is bound to, once it is.
     pub(super) fn gid(&self) -> [u8; 16] {
         // SAFETY: the id exists.

@@ -191,6 +191,10 @@ impl Rdma {
         let Some(mut manager) = conn.id.take() else {
             return Ok(());
         };
+        // It would not get there, and `rdma_rxe` may be unable to connect ever again once it has tried.
+        if !manager.is_port_up(self.libraries) {
+            return Err(Errno::NETUNREACH.into());
+        }
         let port = conn.port;
         let (link, hello) = self.offer(id, &manager)?;
         let asked = manager.connect(&Parameters {
