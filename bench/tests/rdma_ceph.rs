@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
-use common::{Monitor, Server, json, msgr, text};
+use common::{Monitor, Server, assert_exactly_once, json, msgr, text, while_sending};
 use serde_json::Value;
 
 const DEVICE: &str = "rxe0";
@@ -66,28 +66,6 @@ fn ping(server: &Server, args: &[&str]) -> Child {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap()
-}
-
-/// Lets `happen` what is to happen while messages are under way, and returns how it ended.
-fn while_sending(mut client: Child, happen: impl FnOnce()) -> Value {
-    let mut log = BufReader::new(client.stderr.take().unwrap()).lines();
-    assert!(log.any(|line| line.unwrap().contains("connected to")));
-    happen();
-    let log: Vec<_> = log.map(Result::unwrap).collect();
-    let output = client.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", log.join("\n"));
-    json(&output.stdout)
-}
-
-fn assert_exactly_once(result: &Value, count: u64) {
-    for (field, expected) in [
-        ("received", count),
-        ("duplicates", 0),
-        ("out_of_order", 0),
-        ("corrupt", 0),
-    ] {
-        assert_eq!(result[field], expected, "{field} in {result}");
-    }
 }
 
 #[test]

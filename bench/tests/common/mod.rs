@@ -224,3 +224,25 @@ impl Client {
         }
     }
 }
+
+/// Lets `happen` what is to happen while messages are under way, and returns how it ended.
+pub(crate) fn while_sending(mut client: Child, happen: impl FnOnce()) -> Value {
+    let mut log = BufReader::new(client.stderr.take().unwrap()).lines();
+    assert!(log.any(|line| line.unwrap().contains("connected to")));
+    happen();
+    let log: Vec<_> = log.map(Result::unwrap).collect();
+    let output = client.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", log.join("\n"));
+    json(&output.stdout)
+}
+
+pub(crate) fn assert_exactly_once(result: &Value, count: u64) {
+    for (field, expected) in [
+        ("received", count),
+        ("duplicates", 0),
+        ("out_of_order", 0),
+        ("corrupt", 0),
+    ] {
+        assert_eq!(result[field], expected, "{field} in {result}");
+    }
+}

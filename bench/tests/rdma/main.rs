@@ -13,10 +13,9 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use common::{Server, json, text};
+use common::{Server, assert_exactly_once, text, while_sending};
 use device::Device;
 use msgr_transport::rdma::RdmaConfig;
-use serde_json::Value;
 
 const AT: &str = "v2:10.9.0.1:0/7";
 
@@ -65,28 +64,6 @@ fn ping_by(mut msgr: Command, transport: &str, server: &Server, args: &[&str]) -
         .stderr(Stdio::piped())
         .spawn()
         .unwrap()
-}
-
-/// Lets `happen` what is to happen while messages are under way, and returns how it ended.
-fn while_sending(mut client: Child, happen: impl FnOnce()) -> Value {
-    let mut log = BufReader::new(client.stderr.take().unwrap()).lines();
-    assert!(log.any(|line| line.unwrap().contains("connected to")));
-    happen();
-    let log: Vec<_> = log.map(Result::unwrap).collect();
-    let output = client.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", log.join("\n"));
-    json(&output.stdout)
-}
-
-fn assert_exactly_once(result: &Value, count: u64) {
-    for (field, expected) in [
-        ("received", count),
-        ("duplicates", 0),
-        ("out_of_order", 0),
-        ("corrupt", 0),
-    ] {
-        assert_eq!(result[field], expected, "{field} in {result}");
-    }
 }
 
 #[test]

@@ -25,6 +25,11 @@ impl Hosts {
         }
     }
 
+    /// Whether packets between processes get on a network, which may lose them.
+    pub(crate) fn are_apart(&self) -> bool {
+        !self.namespaces.is_empty()
+    }
+
     /// Has this thread be on the host of a process: what it opens and connects from now on is there.
     pub(crate) fn enter(&self, number: i64) {
         if self.namespaces.is_empty() {

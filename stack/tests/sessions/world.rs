@@ -368,10 +368,12 @@ impl World {
 
     /// About the thousandth part of what it takes to connect and send something.
     pub(crate) fn pace(&self) -> Duration {
-        match self.net {
+        match &self.net {
             Net::Sim(_) | Net::Wire(..) | Net::Fabric(_) | Net::Loopback => {
                 Duration::from_micros(1)
             }
+            // What is lost is asked for again only later.
+            Net::Rdma(hosts, _) if hosts.are_apart() => Duration::from_micros(200),
             // The connection manager asks and answers through the kernel several times.
             Net::Rdma(..) => Duration::from_micros(50),
         }

@@ -1,7 +1,7 @@
 //! [`Rdma`]: reliable connected queue pairs, for hosts with InfiniBand, RoCE, or `rdma_rxe`.
 //!
-//! Connections are set up by `rdma_cm`, or as Ceph does. What comes lands in blocks of registered memory that all
-//! connections of a device share, and goes up as slices of them; a sender has credits for posted
+//! Connections are set up by `rdma_cm`, or as Ceph does. What comes lands in blocks of registered
+//! memory that all connections of a device share, and goes up as slices of them; a sender has credits for posted
 //! receives, so that there always is one. What is sent is copied into registered blocks, packed,
 //! and posted with one doorbell per flush; tiny messages go out within their work requests, and
 //! large data stays where it is until the peer has read it.
