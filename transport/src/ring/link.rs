@@ -188,15 +188,12 @@ impl Half {
 
     /// Makes everything staged visible to the peer. Returns whether there was anything.
     pub(super) fn publish(&mut self) -> bool {
-        let count = self.staged.len();
-        if count == 0 {
-            return false;
+        let any = self.has_staged();
+        while let Some(chunk) = self.staged.pop_front() {
+            let pushed = self.tx.push(chunk);
+            pushed.expect("a staged chunk holds a free descriptor");
         }
-        let slots = self.tx.write_chunk_uninit(count);
-        slots
-            .expect("a staged chunk holds a free descriptor")
-            .fill_from_iter(self.staged.drain(..));
-        true
+        any
     }
 
     /// Tells the peer, if it has asked, that there is something to see. A sequentially consistent
@@ -218,8 +215,8 @@ impl Half {
         if count == 0 {
             return (0, false);
         }
-        let chunks = self.rx.read_chunk(count);
-        for chunk in chunks.expect("they were there a moment ago") {
+        for _ in 0..count {
+            let chunk = self.rx.pop().expect("it was there a moment ago");
             self.received += chunk.len() as u64;
             take(chunk);
         }

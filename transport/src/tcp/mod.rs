@@ -4,6 +4,7 @@
 //! connections as with ten thousand: it is looked up by its two ends, and only that connection's
 //! socket sees it. Nothing here knows where a device's frames go.
 
+mod by_ends;
 mod checksum;
 mod coalescer;
 mod config;
@@ -18,6 +19,7 @@ mod hash;
 pub mod link; // For fuzzing only.
 mod names;
 mod phy;
+mod prefetch;
 mod rss;
 mod segment;
 mod sender;

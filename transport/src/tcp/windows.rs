@@ -117,6 +117,12 @@ impl Window {
         unsafe { std::slice::from_raw_parts_mut(start, self.len) }
     }
 
+    /// Where its halves begin.
+    pub(super) fn halves(&self) -> [*const u8; 2] {
+        let start = self.reserved.wrapping_add(self.colour);
+        [start, start.wrapping_add(self.len / 2)]
+    }
+
     /// Gives the memory back to the system, but for its addresses. Nothing of what is in there may
     /// matter to anybody: it may be zeros afterwards.
     pub(super) fn release(&mut self) {

@@ -44,6 +44,12 @@ impl End {
         assert!(taken > 0 && self.queue.is_empty(), "no room");
     }
 
+    /// How many packets it has received.
+    #[allow(dead_code)] // Only the bench asks.
+    pub(crate) fn packets(&mut self) -> u64 {
+        self.tcp.counters().received
+    }
+
     /// A turn: takes in what has come, and sends it back if this end `echoes`.
     pub(crate) fn turn(&mut self, now: Instant, echoes: bool) {
         self.tcp.poll(now, &mut self.events);

@@ -103,7 +103,7 @@ impl<D: Device> Tcp<D> {
             return;
         }
         self.deliver();
-        let known = self.by_ends.get(&segment.ends).copied();
+        let known = self.by_ends.find(&segment.ends, &self.flows);
         if known.is_none()
             && let Some(steering) = &mut self.steering
             && let Some(queue) = steering.other_owner(&segment, origin == Origin::Queue)
@@ -165,7 +165,8 @@ impl<D: Device> Tcp<D> {
             coalescer.take();
             return;
         };
-        flow.hear(&segment);
+        flow.prefetch(!segment.is_empty());
+        flow.hear(&segment, phy.now);
         let before = flow.state();
         let verdict = flow.sender.on_segment(&segment, packet, phy.now);
         if segment.synchronizes() && matches!(before, State::Listen | State::SynSent) {
@@ -242,7 +243,7 @@ impl<D: Device> Tcp<D> {
             return None;
         };
         let phase = Phase::Accepting(listener);
-        let mut flow = Flow::new(ends, phase, window, &self.config, &self.clock);
+        let mut flow = Flow::new(ends, phase, window, &self.config, &self.clock, self.phy.now);
         flow.socket().listen(ends.local).ok()?;
         if let Some(listener) = self.names.get_mut(listener) {
             listener.half_open += 1;

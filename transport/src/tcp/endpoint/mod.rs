@@ -4,7 +4,7 @@
 mod incoming;
 mod service;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -13,10 +13,10 @@ use bytes::BytesMut;
 use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::wire::{HardwareAddress, IpCidr};
 
+use super::by_ends::ByEnds;
 use super::coalescer::Coalescer;
 use super::config::{Clock, TcpConfig};
 use super::flow::{Flow, Phase};
-use super::hash::Keyed;
 use super::link::Link;
 use super::names::Names;
 use super::phy::{Attached, Phy};
@@ -57,7 +57,7 @@ pub struct Tcp<D: Device> {
     steering: Option<Steering<D::Frame>>,
     windows: Windows,
     flows: Slots<crate::slots::Conn, Flow>,
-    by_ends: HashMap<Ends, ConnId, Keyed>,
+    by_ends: ByEnds,
     deadlines: Wheel,
     /// Those that the wheel brings up, while it does.
     due: Vec<ConnId>,
@@ -126,7 +126,7 @@ impl<D: Device> Tcp<D> {
             names: Names::default(),
             steering: None,
             flows: Slots::default(),
-            by_ends: HashMap::default(),
+            by_ends: ByEnds::default(),
             deadlines: Wheel::default(),
             due: Vec::new(),
             work: VecDeque::new(),
@@ -176,7 +176,7 @@ impl<D: Device> Tcp<D> {
     fn add(&mut self, flow: Flow) -> ConnId {
         let ends = flow.ends;
         let id = self.flows.insert(flow);
-        self.by_ends.insert(ends, id);
+        self.by_ends.insert(&ends, id, &self.flows);
         id
     }
 
@@ -184,11 +184,9 @@ impl<D: Device> Tcp<D> {
         let Some(flow) = self.flows.remove(id) else {
             return;
         };
-        self.by_ends.remove(&flow.ends);
+        self.by_ends.remove(&flow.ends, id);
         self.release(&flow.ends);
-        if let Some(armed) = flow.armed {
-            self.deadlines.remove(armed, id);
-        }
+        self.deadlines.remove(id);
         if let Phase::Accepting(listener) = flow.phase {
             self.is_no_longer_half_open(listener);
         }
@@ -252,6 +250,7 @@ impl<D: Device> Tcp<D> {
         let Self {
             names,
             by_ends,
+            flows,
             steering,
             ..
         } = self;
@@ -262,7 +261,8 @@ impl<D: Device> Tcp<D> {
         };
         let is_free = |port: u16| {
             let ends = ends(port);
-            !by_ends.contains_key(&ends) && steering.is_none_or(|others| others.is_unclaimed(&ends))
+            by_ends.find(&ends, flows).is_none()
+                && steering.is_none_or(|others| others.is_unclaimed(&ends))
         };
         let suits = |port| steering.is_none_or(|others| others.suits(&ends(port), is_local));
         let is_foreign = |port| steering.is_some_and(|others| others.is_foreign(ends(port).local));
@@ -322,7 +322,14 @@ impl<D: Device> Transport for Tcp<D> {
             let source = io::ErrorKind::AddrNotAvailable.into();
             return Err(self.open_error(Operation::Connect, to, source));
         }
-        let mut flow = Flow::new(ends, Phase::Connecting, window, &self.config, &self.clock);
+        let mut flow = Flow::new(
+            ends,
+            Phase::Connecting,
+            window,
+            &self.config,
+            &self.clock,
+            self.phy.now,
+        );
         let context = self.interface.context();
         if ends.local == ends.remote {
             flow.hopeless = Some(CloseReason::Refused);
@@ -366,18 +373,12 @@ impl<D: Device> Transport for Tcp<D> {
         let mut done = self.receive(now);
         done |= self.expire(now);
         let mut due = std::mem::take(&mut self.due);
-        self.deadlines.expire(now, |id| due.push(id));
+        self.deadlines.expire(now, &mut due);
         for id in due.drain(..) {
-            let Some(flow) = self.flows.get_mut(id) else {
-                continue;
-            };
-            flow.brought_up(now);
-            if flow.due > self.deadlines.tick(now) {
-                // It was put off since, which the wheel was not told.
-                flow.armed = Some(self.deadlines.insert(flow.due, id));
-            } else {
-                self.list(id);
+            if let Some(flow) = self.flows.get_mut(id) {
+                flow.brought_up(now);
             }
+            self.list(id);
         }
         self.due = due;
         done |= !self.work.is_empty();

@@ -138,7 +138,7 @@ impl<D: Device> Tcp<D> {
         let Some(flow) = flows.get_mut(id) else {
             return;
         };
-        let mut has_news = flow.fill(cost);
+        let mut has_news = flow.fill(cost, phy.now);
         if flow.phase == Phase::Draining && flow.queue.is_empty() {
             flow.socket().close();
             flow.phase = Phase::Shut;
@@ -227,17 +227,7 @@ impl<D: Device> Tcp<D> {
         let Some(due) = due.into_iter().chain(flow.sender.probe_at()).min() else {
             return;
         };
-        let due = self.deadlines.tick(due);
-        flow.due = due;
-        match flow.armed {
-            Some(armed) if armed <= due => {}
-            armed => {
-                if let Some(armed) = armed {
-                    self.deadlines.remove(armed, id);
-                }
-                flow.armed = Some(self.deadlines.insert(due, id));
-            }
-        }
+        self.deadlines.set(id, due);
     }
 
     /// Ends a connection: tells its owner, and sees to it that the peer gets to know.
