@@ -4,9 +4,9 @@
 
 mod compare;
 mod doctor;
-mod mode;
 mod mon;
 mod ping;
+mod security;
 mod serve;
 mod session;
 mod transports;

@@ -8,6 +8,7 @@ use msgr_protocol::{EntityAddr, EntityName, Header, Message, Policy};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::security::Side;
 use crate::session::{Options, print_faults};
 
 /// Arguments of `msgr serve`.
@@ -44,7 +45,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     // Before any thread exists, so that none of them can be killed by the first signal.
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    let mut settings = args.session.settings(args.entity, args.policy);
+    let mut settings = args
+        .session
+        .settings(args.entity, args.policy, Side::Server)?;
     settings.reactors = args.reactors.into();
     let seed = args.session.seed(&settings);
     let opener = args.session.opener(seed, settings.reactors)?;
@@ -70,6 +73,13 @@ fn report(totals: &Totals, seed: Option<u64>, json: bool) {
             "remote_resets": totals.remote_resets,
             "replays": totals.replayed,
             "interruptions": totals.interruptions,
+            "auth_refused": totals.auth_refused,
+            "turned_away": totals.turned_away,
+            "malformed": totals.malformed,
+            "peer_misbehaved": totals.peer_misbehaved,
+            "peer_incompatible": totals.peer_incompatible,
+            "broken": totals.broken,
+            "timed_out": totals.timed_out,
             "seed": seed,
         });
         println!("{totals}");

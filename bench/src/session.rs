@@ -10,7 +10,7 @@ use msgr_protocol::{EntityName, Policy};
 use msgr_transport::middleware::{FaultInjector, Injection};
 use msgr_transport::{OpenError, Transport};
 
-use crate::mode::Mode;
+use crate::security::{Security, Side};
 use crate::transports::Choice;
 
 /// How long a process that is to end waits for what it has queued. A peer that is gone for good
@@ -20,9 +20,8 @@ const SHUTDOWN: Duration = Duration::from_secs(2);
 /// Arguments of both commands.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// How frames are protected.
-    #[arg(long, default_value = "crc")]
-    mode: Mode,
+    #[command(flatten)]
+    security: Security,
     /// Milliseconds to wait after a failed attempt to connect; twice as long after each further.
     #[arg(long, value_name = "MS", default_value_t = 200,
         value_parser = clap::value_parser!(u64).range(1..))]
@@ -43,15 +42,24 @@ pub(crate) struct Options {
 
 impl Options {
     /// The settings of the entity `name`, with one `policy` for all peers.
-    pub(crate) fn settings(&self, name: EntityName, policy: Policy) -> Settings {
-        let Mode::Crc = self.mode;
+    ///
+    /// # Errors
+    /// What we are to be, or to let in, cannot be shown.
+    pub(crate) fn settings(
+        &self,
+        name: EntityName,
+        policy: Policy,
+        side: Side,
+    ) -> anyhow::Result<Settings> {
         let mut settings = Settings::new(name, policy);
         settings.backoff = Backoff {
             initial: Duration::from_millis(self.initial_backoff),
             longest: Duration::from_millis(self.max_backoff),
         };
         settings.timeouts.shutdown = SHUTDOWN;
-        settings
+        self.security
+            .apply(&name.into(), side, &mut settings.protocol)?;
+        Ok(settings)
     }
 
     /// What decides which operations fail; `None` if none shall.

@@ -4,7 +4,10 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::{Client, json, msgr, text};
+use msgr_protocol::auth::AuthNone;
 use msgr_protocol::{
     Config, EntityAddr, EntityName, EntityType, Event, Features, Message, Policy, State, Timestamp,
     wire::features,
@@ -20,7 +23,7 @@ fn config() -> Config {
         num: -1,
     };
     Config {
-        auth_name: "client.admin".parse().unwrap(),
+        auth: Arc::new(AuthNone::new("client.admin".parse().unwrap())),
         ..Config::new(name, Policy::LOSSY_CLIENT)
     }
 }
@@ -105,9 +108,8 @@ fn both_revisions_carry_keepalives_and_messages() {
         let mut get_map = Message::new(MON_GET_MAP);
         get_map.header.compat_version = 0;
         client.send(get_map);
-        let Event::Message(map) = client.next() else {
-            panic!("no message")
-        };
+        assert_eq!(client.next(), Event::Message);
+        let map = client.connection().take_message();
         assert_eq!(
             (map.header.kind, map.header.seq, map.header.ack_seq),
             (MON_MAP, 1, 1)

@@ -1,23 +1,33 @@
 //! [`Config`]: what one messenger is, accepts and requires; shared by all its connections.
 
+use std::sync::Arc;
+
+use crate::auth::{AuthNone, Authenticator, KeyLog};
+use crate::compression::Algorithm;
 use crate::frame::Limits;
 use crate::policy::Policy;
-use crate::wire::{AuthName, EntityAddrVec, EntityName, EntityType, Features, features};
+use crate::wire::{EntityAddrVec, EntityName, EntityType, Features, Mode, features};
 
 /// What one messenger is, accepts and requires.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Who we are.
     pub name: EntityName,
-    /// Who we are to authentication; the id is the operator's text, `admin` in `client.admin`.
-    pub auth_name: AuthName,
-    /// The id that a monitor gave us, 0 for none yet.
-    pub global_id: u64,
+    /// How we show peers who we are, and have them show who they are.
+    pub auth: Arc<dyn Authenticator>,
+    /// The connection modes that we ask for and grant, by the peer's entity type, the preferred one
+    /// first. What is not listed is refused.
+    pub modes: PerPeer<Vec<Mode>>,
+    /// Whether connections may be encrypted in msgr2.0's way too, in which a frame's preamble is read
+    /// before anything has proved it authentic.
+    pub secure_rev0: bool,
+    /// Who is told the secrets of our connections: nobody, but for debugging.
+    pub key_log: Option<Arc<dyn KeyLog>>,
     /// Where we can be reached; empty for a messenger that is not bound.
     pub addrs: EntityAddrVec,
     /// Tells apart messengers that share an address. Part of every address of ours.
     pub nonce: u32,
-    /// msgr2 features, exchanged in the banner.
+    /// msgr2 features, exchanged in the banner; compression is added to them if it is configured.
     pub banner: FeaturePair,
     /// Connection features, exchanged in the ident frames.
     pub features: FeaturePair,
@@ -25,19 +35,22 @@ pub struct Config {
     pub limits: Limits,
     /// Whether segments carry checksums; both ends must agree on it.
     pub data_crc: bool,
-    /// Whether peers may connect to us without proving who they are: authentication method `none`.
-    pub accept_unauthenticated: bool,
+    /// What is compressed.
+    pub compression: CompressionConfig,
     /// How we treat which kind of peer.
-    pub policies: Policies,
+    pub policies: PerPeer<Policy>,
 }
 
 impl Config {
-    /// The defaults for the entity `name`: what Ceph sends, every limit as in [`Limits`].
+    /// The defaults for the entity `name`: what Ceph sends, every limit as in [`Limits`], nobody
+    /// proves who it is, nothing is encrypted.
     pub fn new(name: EntityName, policy: Policy) -> Self {
         Self {
             name,
-            auth_name: name.into(),
-            global_id: 0,
+            auth: Arc::new(AuthNone::new(name.into())),
+            modes: PerPeer::new(vec![Mode::Crc]),
+            secure_rev0: false,
+            key_log: None,
             addrs: EntityAddrVec::default(),
             nonce: 0,
             banner: FeaturePair {
@@ -50,8 +63,41 @@ impl Config {
             },
             limits: Limits::default(),
             data_crc: true,
-            accept_unauthenticated: true,
-            policies: Policies::new(policy),
+            compression: CompressionConfig::default(),
+            policies: PerPeer::new(policy),
+        }
+    }
+
+    /// The features in our banner: compression is offered if there is somebody to compress for.
+    pub(crate) fn banner(&self) -> FeaturePair {
+        let mut banner = self.banner;
+        if !self.compression.algorithms.iter().all(Vec::is_empty) {
+            banner.supported.0 |= features::COMPRESSION.0;
+        }
+        banner
+    }
+}
+
+/// What is compressed on its way, and how.
+#[derive(Debug, Clone)]
+pub struct CompressionConfig {
+    /// The algorithms that we ask for and grant, by the peer's entity type, the preferred one first.
+    /// Where there are none, nothing is compressed. (Ceph compresses between OSDs only.)
+    pub algorithms: PerPeer<Vec<Algorithm>>,
+    /// The fewest bytes of a frame's segments that are worth compressing.
+    pub min_size: usize,
+    /// Whether also in secure mode, in which the length of what was compressed tells something about
+    /// it to whoever listens.
+    pub under_secure: bool,
+}
+
+impl Default for CompressionConfig {
+    /// Nothing; if algorithms are added, 1 KiB and more in crc mode, as in Ceph.
+    fn default() -> Self {
+        Self {
+            algorithms: PerPeer::new(Vec::new()),
+            min_size: 1 << 10,
+            under_secure: false,
         }
     }
 }
@@ -65,39 +111,39 @@ pub struct FeaturePair {
     pub required: Features,
 }
 
-/// Policies by the peer's entity type.
+/// What differs by the peer's entity type.
 #[derive(Debug, Clone)]
-pub struct Policies {
-    default: Policy,
-    by_type: Vec<(EntityType, Policy)>,
+pub struct PerPeer<T> {
+    default: T,
+    by_type: Vec<(EntityType, T)>,
 }
 
-impl Policies {
-    /// One policy for everybody.
-    pub fn new(default: Policy) -> Self {
+impl<T> PerPeer<T> {
+    /// One for everybody.
+    pub fn new(default: T) -> Self {
         Self {
             default,
             by_type: Vec::new(),
         }
     }
 
-    /// Sets the policy for peers of one type.
+    /// Sets the one for peers of one type.
     #[must_use]
-    pub fn with(mut self, peer: EntityType, policy: Policy) -> Self {
+    pub fn with(mut self, peer: EntityType, value: T) -> Self {
         self.by_type.retain(|(kind, _)| *kind != peer);
-        self.by_type.push((peer, policy));
+        self.by_type.push((peer, value));
         self
     }
 
-    /// The policy for a peer.
-    pub fn of(&self, peer: EntityType) -> Policy {
+    /// The one for a peer.
+    pub fn of(&self, peer: EntityType) -> &T {
         let found = self.by_type.iter().find(|(kind, _)| *kind == peer);
-        found.map_or(self.default, |(_, policy)| *policy)
+        found.map_or(&self.default, |(_, value)| value)
     }
 
-    /// Every policy that some peer may get.
-    pub fn iter(&self) -> impl Iterator<Item = Policy> {
-        let by_type = self.by_type.iter().map(|(_, policy)| *policy);
-        std::iter::once(self.default).chain(by_type)
+    /// Every one that some peer may get.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        let by_type = self.by_type.iter().map(|(_, value)| value);
+        std::iter::once(&self.default).chain(by_type)
     }
 }

@@ -1,5 +1,6 @@
 //! What can go wrong with a connection, sorted by whose fault it is.
 
+use crate::auth::AuthError;
 use crate::connection::State;
 use crate::frame::FrameError;
 use crate::peer::Peer;
@@ -30,6 +31,10 @@ pub enum Cause {
     /// Both ends are right, but cannot talk to each other.
     #[error(transparent)]
     PeerIncompatible(#[from] PeerIncompatible),
+    /// In secure mode so much was sent that a nonce would have to be used again: nobody's fault, and
+    /// the next stream has new ones.
+    #[error("out of nonces")]
+    OutOfNonces,
 }
 
 /// Received bytes that cannot be parsed.
@@ -74,9 +79,26 @@ pub enum PeerMisbehaved {
     /// The peer chose a connection mode that we did not offer.
     #[error("connection mode {0}, which was not offered")]
     UnofferedMode(u32),
-    /// The peer keeps asking for authentication methods that we refuse.
-    #[error("no acceptable authentication method in {0} attempts")]
+    /// The peer chose a compression algorithm that we did not offer.
+    #[error("compression algorithm {0}, which was not offered")]
+    UnofferedCompression(u32),
+    /// The peer keeps asking for authentication methods that we refuse, or proves nothing.
+    #[error("not authenticated in {0} attempts")]
     TooManyAuthAttempts(u32),
+    /// The peer, which we are to trust, does not show that it is who we wanted.
+    #[error("the peer is not who it should be: {0}")]
+    Unauthentic(AuthError),
+    /// The peer sends more than any handshake takes.
+    #[error("a handshake of {bytes} bytes and more, the limit is {limit}")]
+    HandshakeTooLong {
+        /// Received so far.
+        bytes: usize,
+        /// In bytes.
+        limit: u32,
+    },
+    /// The peer asks for the session of somebody else.
+    #[error("a session of another principal")]
+    SessionOfAnother,
     /// Messages are missing: the connection lost some, or the peer did.
     #[error("message sequence jumps from {last} to {received}")]
     SequenceGap {
@@ -159,7 +181,11 @@ pub enum PeerIncompatible {
         /// What answered.
         answered: EntityType,
     },
-    /// The peer accepts neither our authentication method nor our connection modes.
+    /// We cannot show the peer who we are: we lack what it takes, or no connection mode is left.
+    #[error("cannot authenticate: {0}")]
+    CannotAuthenticate(AuthError),
+    /// The peer accepts neither our authentication method nor our connection modes, or not what we
+    /// have shown.
     #[error(
         "authentication method {method} refused with {result}; \
          the peer allows methods {allowed_methods:?}, modes {allowed_modes:?}"

@@ -9,7 +9,9 @@
 
 #![forbid(unsafe_code)]
 
-mod auth;
+pub mod auth;
+pub mod cephx;
+pub mod compression;
 mod config;
 mod connection;
 mod crc;
@@ -21,7 +23,7 @@ mod peer;
 mod policy;
 pub mod wire;
 
-pub use config::{Config, FeaturePair, Policies};
+pub use config::{CompressionConfig, Config, FeaturePair, PerPeer};
 pub use connection::{
     AfterFault, Connection, Event, Meeting, Opening, SessionCounts, State, Ticket,
 };
@@ -29,8 +31,9 @@ pub use error::{ApiMisuse, Cause, ConnectionError, Malformed, PeerIncompatible, 
 pub use frame::{Blocks, FrameWriter, HeapBlocks, Limits, TxQueue};
 pub use message::{HEADER_LEN, Header, Message, priority};
 pub use payload::Payload;
-pub use peer::Peer;
+pub use peer::{Peer, Principal};
 pub use policy::{Policy, UnknownPolicy};
 pub use wire::{
-    AddrType, AuthName, EntityAddr, EntityAddrVec, EntityName, EntityType, Features, Timestamp,
+    AddrType, AuthName, EntityAddr, EntityAddrVec, EntityName, EntityType, Features, Mode,
+    Timestamp,
 };

@@ -2,6 +2,8 @@
 //!
 //! Source: `ceph_msg_header2` in Ceph's `src/include/msgr.h`.
 
+use std::mem;
+
 use crate::payload::Payload;
 
 /// The size of a header on the wire in bytes.
@@ -71,7 +73,7 @@ impl Header {
         let mut wire = [0; HEADER_LEN];
         let mut rest = &mut wire[..];
         let mut put = |field: &[u8]| {
-            let (here, after) = std::mem::take(&mut rest).split_at_mut(field.len());
+            let (here, after) = mem::take(&mut rest).split_at_mut(field.len());
             here.copy_from_slice(field);
             rest = after;
         };
@@ -138,6 +140,33 @@ impl Message {
                 ..Header::default()
             },
             ..Self::default()
+        }
+    }
+
+    /// Makes this, which has no payloads yet, the message with these. (Most are empty, and not worth
+    /// moving: it is payloads that make a message large.)
+    #[inline(never)] // In line, it would be put together elsewhere and then moved.
+    pub(crate) fn fill<'a>(
+        &mut self,
+        header: Header,
+        payloads: impl IntoIterator<Item = &'a mut Payload>,
+    ) {
+        self.header = header;
+        let parts = [&mut self.front, &mut self.middle, &mut self.data];
+        for (part, payload) in parts.into_iter().zip(payloads) {
+            if !payload.is_empty() {
+                *part = mem::take(payload);
+            }
+        }
+    }
+
+    /// Drops the payloads.
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        for part in [&mut self.front, &mut self.middle, &mut self.data] {
+            if !part.is_empty() {
+                *part = Payload::new();
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::{fmt, mem, slice};
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 /// One segment's bytes: slices of received buffers, or whatever the sender chained together.
 ///
@@ -20,8 +21,7 @@ enum Slices {
     #[default]
     None,
     One(Bytes),
-    Two([Bytes; 2]),
-    Many(Vec<Bytes>),
+    Several(SmallVec<[Bytes; 2]>),
 }
 
 impl Payload {
@@ -45,8 +45,7 @@ impl Payload {
         match &self.slices {
             Slices::None => &[],
             Slices::One(slice) => slice::from_ref(slice),
-            Slices::Two(slices) => slices,
-            Slices::Many(slices) => slices,
+            Slices::Several(slices) => slices,
         }
     }
 
@@ -57,12 +56,10 @@ impl Payload {
             self.len += slice.len();
             match &mut self.slices {
                 Slices::None => self.slices = Slices::One(slice),
-                Slices::Many(slices) => slices.push(slice),
-                Slices::One(first) => self.slices = Slices::Two([mem::take(first), slice]),
-                Slices::Two(two) => {
-                    let [first, second] = mem::take(two);
-                    self.slices = Slices::Many(vec![first, second, slice]);
+                Slices::One(first) => {
+                    self.slices = Slices::Several([mem::take(first), slice].into());
                 }
+                Slices::Several(slices) => slices.push(slice),
             }
         }
     }
@@ -78,10 +75,15 @@ impl Payload {
 }
 
 impl From<Bytes> for Payload {
+    #[inline]
     fn from(slice: Bytes) -> Self {
-        let mut payload = Self::new();
-        payload.push(slice);
-        payload
+        if slice.is_empty() {
+            return Self::new();
+        }
+        Self {
+            len: slice.len(),
+            slices: Slices::One(slice),
+        }
     }
 }
 

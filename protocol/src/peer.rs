@@ -3,7 +3,10 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use crate::wire::{EntityAddrVec, EntityName, EntityType, Features};
+use bytes::Bytes;
+
+use crate::compression::Algorithm;
+use crate::wire::{AuthName, EntityAddrVec, EntityName, EntityType, Features, Mode};
 
 /// The other end of a connection; fields fill in as the handshake goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,10 +22,26 @@ pub struct Peer {
     /// The id under which the connector was authenticated: at an acceptor the peer's, at a
     /// connector our own.
     pub global_id: u64,
+    /// Who the connector has proved to be, and what it may do, as encoded by whoever issued its
+    /// ticket; only at an acceptor.
+    pub principal: Option<Principal>,
+    /// How frames are protected, once that is agreed.
+    pub mode: Option<Mode>,
+    /// By what frames are compressed, if that is agreed.
+    pub compression: Option<Algorithm>,
     /// The features that both ends have.
     pub features: Features,
     /// Whether a broken connection to it takes the session with it.
     pub lossy: bool,
+}
+
+/// Somebody who has proved who it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    /// Who.
+    pub name: AuthName,
+    /// Opaque here.
+    pub caps: Bytes,
 }
 
 impl Peer {
@@ -34,6 +53,9 @@ impl Peer {
             name: None,
             addrs: EntityAddrVec::default(),
             global_id: 0,
+            principal: None,
+            mode: None,
+            compression: None,
             features: Features::default(),
             lossy: true,
         }

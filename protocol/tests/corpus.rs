@@ -48,4 +48,4 @@ macro_rules! replay {
     };
 }
 
-replay! { wire text frames acceptor connector flood pair }
+replay! { wire text frames secure compression acceptor connector flood pair cephx }

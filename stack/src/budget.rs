@@ -108,26 +108,51 @@ impl Account {
         self.try_charge(len)
     }
 
+    /// The same in place of `charge`, which stays as it is if there is no room. Returns whether there
+    /// is.
+    pub(crate) fn charge_instead(
+        self: &Arc<Self>,
+        charge: &mut Option<Charge>,
+        len: usize,
+        inbox: &Arc<Inbox>,
+    ) -> bool {
+        let Some(charge) = charge else {
+            *charge = self.charge(len, inbox);
+            return charge.is_some();
+        };
+        charge.resize(len) || {
+            self.budgets.iter().for_each(|budget| budget.wait(inbox));
+            charge.resize(len)
+        }
+    }
+
     fn try_charge(self: &Arc<Self>, len: usize) -> Option<Charge> {
-        if self.held.load(Ordering::Relaxed) == 0 {
+        self.try_take(len, 0).then(|| {
+            self.held.fetch_add(1, Ordering::Relaxed);
+            Charge {
+                account: Arc::clone(self),
+                len,
+            }
+        })
+    }
+
+    /// Takes room for a message, which itself is `own` of the connection's.
+    fn try_take(&self, len: usize, own: usize) -> bool {
+        if self.held.load(Ordering::Relaxed) == own {
             // However little room there is: who waits for this message may be who has to go on.
             self.budgets.iter().for_each(|budget| budget.take(len));
-        } else {
-            for (taken, budget) in self.budgets.iter().enumerate() {
-                if !budget.try_take(len) {
-                    // Nobody is told of this room: whoever waits holds messages, and hears of those.
-                    for budget in &self.budgets[..taken] {
-                        budget.put_back(len);
-                    }
-                    return None;
+            return true;
+        }
+        for (taken, budget) in self.budgets.iter().enumerate() {
+            if !budget.try_take(len) {
+                // Nobody is told of this room: whoever waits holds messages, and hears of those.
+                for budget in &self.budgets[..taken] {
+                    budget.put_back(len);
                 }
+                return false;
             }
         }
-        self.held.fetch_add(1, Ordering::Relaxed);
-        Some(Charge {
-            account: Arc::clone(self),
-            len,
-        })
+        true
     }
 }
 
@@ -136,6 +161,23 @@ impl Account {
 pub(crate) struct Charge {
     account: Arc<Account>,
     len: usize,
+}
+
+impl Charge {
+    /// Changes it to `len` bytes; returns whether there is room for them.
+    fn resize(&mut self, len: usize) -> bool {
+        if len > self.len {
+            if !self.account.try_take(len - self.len, 1) {
+                return false;
+            }
+        } else {
+            for budget in &self.account.budgets {
+                budget.give_back(self.len - len);
+            }
+        }
+        self.len = len;
+        true
+    }
 }
 
 impl Drop for Charge {
@@ -188,6 +230,27 @@ mod tests {
         let _first = account.charge(10, &inbox).unwrap();
         assert!(account.charge(10, &inbox).is_none());
         assert_eq!((wide.used(), narrow.used()), (10, 10));
+    }
+
+    #[test]
+    fn a_message_may_turn_out_larger_or_smaller() {
+        let (inbox, budget) = (Inbox::new(1).unwrap(), Budget::new(100).unwrap());
+        let account = account(&[&budget]);
+        let mut charge = None;
+        for (len, used) in [(50, 50), (20, 20), (1000, 1000), (60, 60)] {
+            assert!(account.charge_instead(&mut charge, len, &inbox));
+            assert_eq!(budget.used(), used, "alone, it always fits");
+        }
+        let other = account.charge(30, &inbox).unwrap();
+        assert!(account.charge_instead(&mut charge, 70, &inbox));
+        assert!(!account.charge_instead(&mut charge, 71, &inbox));
+        assert_eq!(budget.used(), 100, "what it has is kept");
+        assert!(!inbox.take_room());
+        drop(other);
+        assert!(inbox.take_room());
+        assert!(account.charge_instead(&mut charge, 71, &inbox));
+        drop(charge);
+        assert_eq!(budget.used(), 0);
     }
 
     #[test]

@@ -151,7 +151,7 @@ impl Credentials {
     fn of(config: &Config) -> Self {
         Self {
             name: config.name,
-            auth_name: config.auth_name.clone(),
+            auth_name: config.auth.name().clone(),
         }
     }
 }

@@ -105,6 +105,7 @@ impl Inbox {
         }
     }
 
+    #[inline]
     pub(crate) fn pop(&self) -> Option<Command> {
         // Looking is cheaper than a pop in vain, and most turns find nothing.
         if self.is_empty() {

@@ -20,6 +20,7 @@ mod metrics;
 mod reactor;
 mod received;
 mod settings;
+mod surroundings;
 
 pub use connection::{Connection, ConnectionId, SendError, SendRefusal};
 pub use dispatcher::{Context, Dispatcher};
@@ -30,7 +31,8 @@ pub use messenger::Messenger;
 pub use metrics::Totals;
 pub use reactor::Reactor;
 pub use received::Received;
-pub use settings::{Backoff, Budgets, Settings, Timeouts};
+pub use settings::{Backoff, Budgets, Handshakes, Settings, Timeouts};
+pub use surroundings::System;
 
 pub use msgr_protocol as protocol;
 pub use msgr_transport as transport;

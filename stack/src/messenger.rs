@@ -26,7 +26,7 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) registry: Registry,
     /// One for each reactor.
-    pub(crate) metrics: Box<[Metrics]>,
+    pub(crate) metrics: Box<[Arc<Metrics>]>,
     /// The last place given out in the messenger's sequence of connections.
     global_seq: AtomicU64,
     pub(crate) last_ticket: Arc<AtomicU64>,
@@ -42,7 +42,7 @@ impl Shared {
         let by_type = by_type.filter_map(|(kind, limit)| Some((*kind, Budget::new(*limit)?)));
         Arc::new(Self {
             registry: Registry::default(),
-            metrics: (0..reactors).map(|_| Metrics::default()).collect(),
+            metrics: (0..reactors).map(|_| Arc::default()).collect(),
             global_seq: settings.first_global_seq.into(),
             last_ticket: Arc::default(),
             budget: Budget::new(limits.messenger),
@@ -300,7 +300,7 @@ impl Messenger {
 
     /// What the messenger has done so far.
     pub fn totals(&self) -> Totals {
-        self.shared.metrics.iter().map(Metrics::totals).sum()
+        self.shared.metrics.iter().map(|one| one.totals()).sum()
     }
 
     /// Stops listening, sends what is queued, ends all connections and waits for the reactors, at
@@ -338,7 +338,7 @@ pub(crate) fn push(inbox: &Inbox, mut command: Command) -> Result<(), Command> {
 /// Fails if there are several reactors, and a policy whose sessions must be on the same one.
 fn check_reactors(settings: &Settings, on_one: impl Fn(Policy) -> bool) -> io::Result<()> {
     let mut policies = settings.protocol.policies.iter();
-    match policies.find(|policy| settings.reactors > 1 && on_one(*policy)) {
+    match policies.find(|policy| settings.reactors > 1 && on_one(**policy)) {
         Some(policy) => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             format!("the policy {policy} needs a messenger with a single reactor"),

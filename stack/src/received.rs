@@ -2,13 +2,13 @@
 
 use std::ops::{Deref, DerefMut};
 
-use msgr_protocol::Message;
+use msgr_protocol::{Connection, Message};
 
 use crate::budget::Charge;
 
 /// A received message. It counts against [`Budgets`](crate::Budgets) until it is dropped or
 /// [taken out](Self::into_message).
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Received {
     message: Message,
     charge: Option<Charge>,
@@ -17,6 +17,13 @@ pub struct Received {
 impl Received {
     pub(crate) fn new(message: Message, charge: Option<Charge>) -> Self {
         Self { message, charge }
+    }
+
+    /// Becomes what a connection has received, with the room that was made for it.
+    #[inline]
+    pub(crate) fn fill(&mut self, connection: &mut Connection, charge: &mut Option<Charge>) {
+        connection.take_message_into(&mut self.message);
+        self.charge = charge.take();
     }
 
     /// The message without its charge, for who sends it on or accounts for it otherwise.

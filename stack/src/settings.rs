@@ -28,6 +28,8 @@ pub struct Settings {
     pub backoff: Backoff,
     /// How much memory received messages may hold.
     pub budgets: Budgets,
+    /// Which peers may begin a handshake.
+    pub handshakes: Handshakes,
     /// Whether connections originate from the address and port that the messenger is bound to.
     /// Ceph's `ms_bind_before_connect`.
     pub connect_from_bound: bool,
@@ -57,6 +59,7 @@ impl Settings {
             inbox: 1024,
             backoff: Backoff::default(),
             budgets: Budgets::default(),
+            handshakes: Handshakes::default(),
             connect_from_bound: false,
             first_global_seq: since_1970.map_or(0, |time| time.as_micros() as u64),
             seed,
@@ -103,6 +106,33 @@ impl Default for Budgets {
             reactor: 100 << 20,
             messenger: usize::MAX,
             by_type: Vec::new(),
+        }
+    }
+}
+
+/// How many handshakes peers may have under way, and how often they may begin one. Beyond that,
+/// their connections are closed at once. Each reactor counts by itself; a source is an IPv4
+/// address, or the first 64 bits of an IPv6 address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Handshakes {
+    /// All at once; 4,096 by default.
+    pub open: usize,
+    /// Those of one source at once; 1,024 by default.
+    pub open_per_source: usize,
+    /// The time between two connections from the same source, in the long run; a millisecond by
+    /// default.
+    pub interval: Duration,
+    /// Those that a source may open at once after a rest; 4,096 by default.
+    pub burst: u32,
+}
+
+impl Default for Handshakes {
+    fn default() -> Self {
+        Self {
+            open: 4096,
+            open_per_source: 1024,
+            interval: Duration::from_millis(1),
+            burst: 4096,
         }
     }
 }

@@ -9,7 +9,7 @@ use super::case::{Case, Kind};
 /// A client and a server on a core each, set up once; between its turns neither runs.
 pub(super) trait Contender {
     /// The name in the table.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
 
     /// Keeps `case.depth` requests under way for `duration`, and checks every reply.
     ///

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
 use msgr::{Connection, Context, Dispatcher, Fault, Messenger, Received};
-use msgr_protocol::{EntityType, Message, Policy};
+use msgr_protocol::{EntityType, Message, Mode, Policy};
 
 use super::case::Case;
 use super::contender::{Contender, GRACE, Meter, Sample};
+use super::keys::Keys;
 use super::server::{ECHO, SINK, Server, settings};
 use super::threads::Threads;
 use crate::transports::{End, Network};
@@ -22,7 +23,7 @@ const DATA_FROM: usize = 4 << 10;
 
 /// A client and a server.
 pub(super) struct Pair {
-    name: &'static str,
+    name: String,
     client: Messenger,
     server: Server,
     connection: Connection,
@@ -36,18 +37,21 @@ type Outcome = Result<Option<Sample>, String>;
 impl Pair {
     /// Sets up both on a network, and connects them.
     pub(super) fn new(
-        name: &'static str,
+        name: &str,
+        mode: Mode,
         threads: Threads,
         network: &Network,
     ) -> anyhow::Result<Self> {
-        let server = Server::start(network, threads)?;
+        let keys = Keys::for_mode(mode);
+        let server = Server::start(network, threads, &keys)?;
         let (turns, due) = channel();
         let (tell, outcomes) = channel();
-        let client = settings(
+        let mut client = settings(
             EntityType::Client,
             Policy::LOSSY_CLIENT,
             (threads.client, threads.spin),
         );
+        keys.apply_to_client(&mut client.protocol);
         let mut dispatcher = Some(Client {
             turns: due,
             tell,
@@ -60,6 +64,10 @@ impl Pair {
             move |_| dispatcher.take().expect("there is one reactor"),
         )?;
         let connection = client.connect(EntityType::Osd, server.at)?;
+        let name = match mode {
+            Mode::Crc => name.to_owned(),
+            Mode::Secure => format!("{name} {mode}"),
+        };
         let mut pair = Self {
             name,
             client,
@@ -86,8 +94,8 @@ impl Pair {
 }
 
 impl Contender for Pair {
-    fn name(&self) -> &'static str {
-        self.name
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn run(&mut self, case: Case, duration: Duration) -> anyhow::Result<Sample> {
@@ -235,8 +243,13 @@ mod tests {
     use super::super::case::CASES;
     use super::*;
 
-    fn pair(name: &'static str) -> Pair {
-        Pair::new(name, Threads::default(), &Network::new(name).unwrap()).unwrap()
+    fn pair(name: &str) -> Pair {
+        pair_in(Mode::Crc, name)
+    }
+
+    fn pair_in(mode: Mode, name: &str) -> Pair {
+        let network = Network::new(name).unwrap();
+        Pair::new(name, mode, Threads::default(), &network).unwrap()
     }
 
     fn turns(mut pair: Pair) {
@@ -257,6 +270,13 @@ mod tests {
     #[test]
     fn every_case_gives_a_sample_over_posix() {
         turns(pair("posix"));
+    }
+
+    #[test]
+    fn every_case_gives_a_sample_in_secure_mode() {
+        let pair = pair_in(Mode::Secure, "posix");
+        assert_eq!(pair.name, "posix secure");
+        turns(pair);
     }
 
     #[test]

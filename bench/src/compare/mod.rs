@@ -8,6 +8,7 @@
 mod case;
 mod contender;
 mod host;
+mod keys;
 mod messenger;
 mod progress;
 mod raw;
@@ -32,6 +33,8 @@ use self::raw::Raw;
 use self::results::Results;
 pub(crate) use self::server::{ServerArgs, serve};
 use self::threads::Threads;
+use msgr_protocol::Mode;
+
 use crate::transports::{Finding, Network, Status, findings};
 
 /// Rounds per run; odd, so that a median is one of them.
@@ -50,6 +53,14 @@ pub(crate) struct Args {
     /// Measure only the cases whose name contains this, for example "round trip".
     #[arg(long, value_name = "TEXT", default_value = "")]
     case: String,
+    /// How frames are protected: crc, secure, or both, to see what encryption costs.
+    #[arg(
+        long,
+        value_name = "MODE",
+        value_delimiter = ',',
+        default_value = "crc"
+    )]
+    mode: Vec<Mode>,
     /// How many microseconds whoever has nothing to do looks for more before it sleeps.
     #[arg(long, value_name = "MICROSECONDS", default_value_t = 50)]
     spin: u32,
@@ -64,6 +75,7 @@ impl Default for Args {
             seconds: 40,
             transport: Vec::new(),
             case: String::new(),
+            mode: vec![Mode::Crc],
             spin: 50,
             json: None,
         }
@@ -110,7 +122,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(crate::USAGE));
     }
     let threads = Threads::choose(Duration::from_micros(args.spin.into()));
-    let (mut contenders, absent) = contenders(&findings, &args.transport, threads)?;
+    let (mut contenders, absent) = contenders(&findings, args, threads)?;
     let host = Host::describe(threads);
     println!("{host}");
 
@@ -119,7 +131,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let figures = measure(&mut contenders, &cases, turn)?;
     let names = contenders
         .iter()
-        .map(|contender| contender.name())
+        .map(|contender| contender.name().to_owned())
         .collect();
     for contender in &mut contenders {
         contender.finish();
@@ -163,9 +175,10 @@ fn is_part(finding: &Finding, name: &str) -> bool {
 /// cannot be set up, is left out.
 fn contenders(
     findings: &[Finding],
-    wanted: &[String],
+    args: &Args,
     threads: Threads,
 ) -> anyhow::Result<(Contenders, Vec<Absent>)> {
+    let wanted = &args.transport;
     let mut contenders: Contenders = vec![Box::new(Raw::new(threads)?)];
     let mut absent = Vec::new();
     for finding in findings {
@@ -178,17 +191,20 @@ fn contenders(
         for name in Network::names(finding.name) {
             let is_wanted = |wanted: &String| wanted == finding.name || wanted == name;
             if wanted.is_empty() || wanted.iter().any(is_wanted) {
-                let pair =
-                    Network::new(name).and_then(|network| Pair::new(name, threads, &network));
-                match pair {
-                    Ok(pair) => contenders.push(Box::new(pair)),
-                    Err(error) if wanted.iter().any(|wanted| wanted == name) => {
-                        return Err(error.context(*name));
+                for mode in &args.mode {
+                    let network = Network::new(name);
+                    let pair =
+                        network.and_then(|network| Pair::new(name, *mode, threads, &network));
+                    match pair {
+                        Ok(pair) => contenders.push(Box::new(pair)),
+                        Err(error) if wanted.iter().any(|wanted| wanted == name) => {
+                            return Err(error.context(*name));
+                        }
+                        Err(error) => absent.push(Absent {
+                            name,
+                            reason: format!("{error:#}"),
+                        }),
                     }
-                    Err(error) => absent.push(Absent {
-                        name,
-                        reason: format!("{error:#}"),
-                    }),
                 }
             }
         }

@@ -8,7 +8,7 @@ use super::case::Case;
 #[derive(Debug, Serialize)]
 pub(super) struct Results {
     /// The first is the control.
-    pub(super) contenders: Vec<&'static str>,
+    pub(super) contenders: Vec<String>,
     pub(super) cases: Vec<CaseResults>,
 }
 
@@ -26,7 +26,7 @@ pub(super) struct CaseResults {
 /// How one contender did in one case.
 #[derive(Debug, Serialize)]
 pub(super) struct Summary {
-    pub(super) name: &'static str,
+    pub(super) name: String,
     /// The median of the rounds.
     pub(super) median: f64,
     /// To the control in the same round.
@@ -46,7 +46,7 @@ pub(super) struct Spread {
 impl Results {
     /// Sums up `figures`, which are indexed by case, contender and round.
     pub(super) fn new(
-        contenders: Vec<&'static str>,
+        contenders: Vec<String>,
         cases: &[Case],
         figures: Vec<Vec<Vec<f64>>>,
     ) -> Self {
@@ -61,16 +61,16 @@ impl Results {
     }
 }
 
-fn summaries(contenders: &[&'static str], figures: Vec<Vec<f64>>) -> Vec<Summary> {
+fn summaries(contenders: &[String], figures: Vec<Vec<f64>>) -> Vec<Summary> {
     let control = figures.first().cloned().unwrap_or_default();
-    let sum_up = |(name, rounds): (&&'static str, Vec<f64>)| {
+    let sum_up = |(name, rounds): (&String, Vec<f64>)| {
         let ratios: Vec<_> = rounds
             .iter()
             .zip(&control)
             .map(|(own, raw)| own / raw)
             .collect();
         Summary {
-            name,
+            name: name.clone(),
             median: Spread::of(&rounds).median,
             ratio: Spread::of(&ratios),
             rounds,
@@ -119,7 +119,11 @@ mod tests {
     fn ratios_are_paired_by_round() {
         // The second contender is always twice as slow, on a host that slows down by ten.
         let figures = vec![vec![vec![1.0, 5.0, 10.0], vec![2.0, 10.0, 20.0]]];
-        let results = Results::new(vec!["raw", "other"], &CASES[..1], figures);
+        let results = Results::new(
+            ["raw", "other"].map(String::from).into(),
+            &CASES[..1],
+            figures,
+        );
         let [control, other] = results.cases[0].contenders.as_slice() else {
             panic!("two contenders");
         };

@@ -1,7 +1,7 @@
 //! The server's end of a [`Pair`](super::messenger::Pair): a messenger in this process, or in one of
 //! its own.
 
-use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use msgr::{Context, Dispatcher, Messenger, Received, Settings};
 use msgr_protocol::{EntityAddr, EntityName, EntityType, Message, Policy};
 use msgr_transport::{OpenError, Transport};
 
+use super::keys::Keys;
 use super::threads::Threads;
 use crate::transports::{Choice, End, Network};
 
@@ -45,9 +46,9 @@ enum Place {
 }
 
 impl Server {
-    pub(super) fn start(network: &Network, threads: Threads) -> anyhow::Result<Self> {
+    pub(super) fn start(network: &Network, threads: Threads, keys: &Keys) -> anyhow::Result<Self> {
         if let Some(arguments) = network.server_arguments() {
-            return Self::start_elsewhere(&arguments, threads);
+            return Self::start_elsewhere(&arguments, threads, keys);
         }
         let network = network.clone();
         let ips = network.addresses();
@@ -55,12 +56,17 @@ impl Server {
             move || network.open(End::Server),
             &ips,
             (threads.server, threads.spin),
+            keys,
         )?;
         let place = Place::Here(messenger);
         Ok(Self { place, at })
     }
 
-    fn start_elsewhere(arguments: &[String], threads: Threads) -> anyhow::Result<Self> {
+    fn start_elsewhere(
+        arguments: &[String],
+        threads: Threads,
+        keys: &Keys,
+    ) -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("compare-server").args(arguments);
         command.arg(format!("--spin={}", threads.spin.as_micros()));
@@ -70,6 +76,9 @@ impl Server {
             .stdout(Stdio::piped())
             .spawn()
             .context("start a process for the server")?;
+        if let Some(input) = &mut child.stdin {
+            writeln!(input, "{}", *keys.to_text())?;
+        }
         let mut line = String::new();
         if let Some(out) = child.stdout.take() {
             BufReader::new(out).read_line(&mut line)?;
@@ -113,8 +122,10 @@ fn start(
     open: impl Fn() -> Result<Box<dyn Transport>, OpenError> + Clone + Send + 'static,
     ips: &[IpAddr],
     thread: (Option<usize>, Duration),
+    keys: &Keys,
 ) -> anyhow::Result<(Messenger, EntityAddr)> {
-    let settings = settings(EntityType::Osd, Policy::STATELESS_SERVER, thread);
+    let mut settings = settings(EntityType::Osd, Policy::STATELESS_SERVER, thread);
+    keys.apply_to_server(&mut settings.protocol);
     let server = Messenger::start(settings, open, |_| Echo)?;
     let bind = |&ip: &IpAddr| server.bind(EntityAddr::msgr2(SocketAddr::new(ip, 0), 0));
     let bound = ips.iter().map(bind).reduce(Result::or);
@@ -140,7 +151,11 @@ pub(crate) fn serve(args: &ServerArgs) -> anyhow::Result<ExitCode> {
     let ips = args.transport.addresses();
     ensure!(!ips.is_empty(), "compare-server needs --ip");
     let spin = Duration::from_micros(args.spin.into());
-    let (server, at) = start(args.transport.opener(1)?, &ips, (args.core, spin))?;
+    // Not among the arguments, which everybody can see.
+    let mut keys = String::new();
+    io::stdin().read_line(&mut keys)?;
+    let keys = Keys::from_text(keys.trim())?;
+    let (server, at) = start(args.transport.opener(1)?, &ips, (args.core, spin), &keys)?;
     println!("{at}");
     io::stdin().read_to_end(&mut Vec::new())?;
     server.shutdown();

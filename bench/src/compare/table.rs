@@ -34,12 +34,13 @@ pub(super) fn table(results: &Results) -> String {
 
 /// What the reader must know: what a ratio is, which way is better, and what the control is.
 pub(super) fn legend(results: &Results, rounds: usize) -> String {
-    let control = results.contenders[0];
+    let control = &results.contenders[0];
     wrap(&format!(
         "ratio: to {control} in the same round, the median and the extremes of {rounds} rounds. \
          Below 1 is better for round trips (p50), above 1 is better for rate and bulk. {control} \
          is a hand-written loop over one socket, without framing and checksums, which waits in \
-         the same way; all others carry msgr2 in crc mode."
+         the same way; all others carry msgr2, with checksums or, where it says secure, \
+         encrypted."
     ))
 }
 
@@ -97,9 +98,12 @@ mod tests {
 
     #[test]
     fn nothing_is_wider_than_a_page() {
+        let names = ["raw TCP", "posix", "posix secure"]
+            .map(String::from)
+            .into();
         let rounds = |scale: f64| vec![1.0 * scale, 1234.0 * scale];
         let figures = CASES.map(|_| vec![rounds(1.0), rounds(0.2), rounds(5.1)]);
-        let results = Results::new(vec!["raw TCP", "posix", "ring"], &CASES, figures.into());
+        let results = Results::new(names, &CASES, figures.into());
         let mut text = table(&results) + "\n" + &legend(&results, 2);
         for finding in findings() {
             let reason = "this version of msgr does not have it";

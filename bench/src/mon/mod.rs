@@ -13,6 +13,7 @@ use msgr_protocol::wire::Malformed;
 use msgr_protocol::{AuthName, EntityAddr, EntityName, EntityType, Message, Policy};
 
 use self::messages::{CommandReply, Fsid};
+use crate::security::{Security, Side};
 use crate::transports::Choice;
 use crate::{BACKOFF, NOT_DONE};
 
@@ -34,6 +35,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     timeout: u64,
     #[command(flatten)]
+    security: Security,
+    #[command(flatten)]
     transport: Choice,
 }
 
@@ -49,7 +52,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         num: -1,
     };
     let mut settings = Settings::new(name, Policy::LOSSY_CLIENT);
-    settings.protocol.auth_name = args.name.clone();
+    args.security
+        .apply(&args.name, Side::Client, &mut settings.protocol)?;
 
     let (news, heard) = channel();
     let mut asker = Some(Asker {

@@ -16,6 +16,7 @@ use msgr_protocol::{EntityAddr, EntityName, EntityType, Policy, Timestamp};
 use self::pinger::{News, Pinger};
 use self::run::{Run, Shape};
 use crate::NOT_DONE;
+use crate::security::Side;
 use crate::session::Options;
 
 /// Arguments of `msgr ping`.
@@ -68,7 +69,9 @@ pub(crate) struct Args {
 
 /// Sends, checks, and prints the result.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let settings = args.session.settings(args.entity, args.policy);
+    let settings = args
+        .session
+        .settings(args.entity, args.policy, Side::Client)?;
     if args.bind.is_none() && args.policy.is_resumed_by_peer() && !args.policy.server {
         eprintln!(
             "msgr: --policy {}: the server connects to us as well, so --bind ADDR must tell where",

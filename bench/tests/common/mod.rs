@@ -8,6 +8,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -137,7 +138,9 @@ pub(crate) struct Monitor {
 impl Monitor {
     /// One with these arguments for `ci/ceph-mon`, which `spawn` runs.
     pub(crate) fn start(args: &[&str], spawn: impl FnOnce(&mut Command) -> Child) -> Self {
-        let name = format!("msgr-mon-{}", std::process::id());
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let nth = STARTED.fetch_add(1, Ordering::Relaxed);
+        let name = format!("msgr-mon-{}-{nth}", std::process::id());
         let directory = std::env::temp_dir().join(name);
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../ci/ceph-mon");
         let mut command = Command::new(script);
@@ -147,6 +150,7 @@ impl Monitor {
         let mut addr = String::new();
         let out = script.stdout.take().unwrap();
         BufReader::new(out).read_line(&mut addr).unwrap();
+        assert!(!addr.is_empty(), "there is no monitor: {:?}", script.wait());
         Self {
             script,
             addr: addr.trim_end().to_owned(),

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::{env, fs};
 
 use bytes::Bytes;
+use msgr_protocol::compression::{Algorithm, Compressor};
 use msgr_protocol::frame::{FrameReader, Layout, Limits, Revision};
 use msgr_protocol::wire::Tag;
 
@@ -42,6 +43,7 @@ fn main() {
     texts(&mut seeds);
     values(&mut seeds);
     described(&mut seeds);
+    compressed(&mut seeds);
     for (target, inputs) in seeds.0 {
         let directory = Path::new(&directory).join(target);
         fs::create_dir_all(&directory).expect("writable");
@@ -74,7 +76,8 @@ fn capture(seeds: &mut Seeds, stream: &[u8], is_client: bool) {
     };
     let mut reader = FrameReader::new(layout, Limits::default());
     reader.push(Bytes::copy_from_slice(frames));
-    while let Some(frame) = reader.next_frame().expect("a capture") {
+    // What is compressed is for the target `compression`.
+    while let Ok(Some(frame)) = reader.next_frame() {
         let first = frame.segments[0].contiguous();
         seeds.add("wire", &[&[frame.tag as u8], &first]);
         match frame.tag {
@@ -200,6 +203,17 @@ fn described(seeds: &mut Seeds) {
     // The same when they are read.
     let head = [DESCRIBED, 0, BANNER];
     seeds.add("flood", &[&[0], &head, &[HANDSHAKE, 4, 10, 0, 96]]);
+    for choices in [0, 1, 0x10, 0x11, 0xf0, 0xf1] {
+        // The slices' size, the pieces', then frames: all segments, some, a control frame; a forged
+        // preamble, a late status, a damaged byte, and bytes that nobody sealed.
+        let head = [choices, 9, 1, 12];
+        let sound = [0x03, 41, 10, 0, 30, 0x01, 60, 100, 0x0c, 8, 0x00, 0];
+        seeds.add("secure", &[&head, &sound, &[0x03, 255, 255, 255, 255]]);
+        seeds.add("secure", &[&head, &sound, &[0x23, 41, 10, 0, 30, 2, 40]]);
+        seeds.add("secure", &[&head, &[0x43, 41, 10, 0, 30, 1], &sound]);
+        seeds.add("secure", &[&head, &sound, &[0x63, 41, 10, 0, 30, 99, 0, 1]]);
+        seeds.add("secure", &[&head, &sound, &[0x80, 0], &[7; 200]]);
+    }
     for choices in 0..32 {
         let head = [choices, 1, 3, 2, 100, 5];
         // Before the handshake, in its middle, and when it is over.
@@ -212,5 +226,30 @@ fn described(seeds: &mut Seeds) {
             "pair",
             &[&head, &exchange.repeat(6), &send, &keepalive, &exchange],
         );
+    }
+}
+
+/// First bytes of `compression`: the algorithm, the use, the limit or whether it is on.
+fn compressed(seeds: &mut Seeds) {
+    let text = b"osd.0 writes object 00031 of pool 7\n".repeat(20);
+    for (choice, algorithm) in (0..).zip(Algorithm::ALL) {
+        let mut out = Vec::new();
+        let done = Compressor::new(algorithm).compress(&text, &mut out);
+        done.expect("not that many");
+        for limit in 0..4 {
+            seeds.add("compression", &[&[choice | limit << 4], &out]);
+        }
+        seeds.add("compression", &[&[choice | 4, 30, 0, 4, 1, 5], &text]);
+        let frames = [5, 40, 3, 1, 2, 3, 220, 90, 6, 40, 0, 0, 255];
+        for on in [0, 0x40] {
+            let head = [choice | 8 | on, on >> 6, 100, 2, 50, 200];
+            seeds.add("compression", &[&head, &frames, &frames]);
+        }
+        let len = out.len() as u8;
+        seeds.add(
+            "compression",
+            &[&[choice | 12, 0, 0x23, len], &out, &[1, 5, 9]],
+        );
+        seeds.add("compression", &[&[choice | 12, 1, 0x03, 60, 60, 60, 255]]);
     }
 }

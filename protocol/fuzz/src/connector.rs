@@ -69,7 +69,7 @@ fn legal(state: State, tag: Tag) -> Option<&'static [State]> {
         (State::AuthConnecting, Tag::AuthDone) => &[State::SignConnecting],
         (State::SignConnecting, Tag::AuthSignature) => &[State::SessionConnecting],
         (State::SessionConnecting, Tag::ServerIdent) => &[State::Ready],
-        (State::AuthConnecting, Tag::AuthBadMethod)
+        (State::AuthConnecting, Tag::AuthBadMethod | Tag::AuthReplyMore)
         | (State::SessionConnecting, Tag::IdentMissingFeatures | Tag::Wait) => &[],
         _ => return None,
     })

@@ -56,6 +56,7 @@ impl Choices {
         config.data_crc = self.0 & 2 == 0;
         if self.0 & 4 != 0 {
             config.limits = Limits {
+                handshake: 1 << 20,
                 control: 256,
                 front: 100,
                 middle: 200,
@@ -211,6 +212,10 @@ impl Driver<'_> {
             assert_eq!(self.connection.disconnect().1, AfterFault::Gone);
             return;
         }
+        if matches!(event, Event::AuthRefused(_)) {
+            assert_eq!(self.connection.state(), State::AuthAccepting);
+            return;
+        }
         assert_eq!(self.connection.state(), State::Ready);
         match event {
             Event::Ready => {
@@ -219,9 +224,9 @@ impl Driver<'_> {
                 let peer = self.connection.peer();
                 assert!(peer.name.is_some() && peer.kind.is_some());
             }
-            Event::Message(message) => {
+            Event::Message => {
                 assert!(self.ready);
-                self.messages.push(message);
+                self.messages.push(self.connection.take_message());
             }
             Event::KeepaliveAck(stamp) => {
                 assert!(self.ready);

@@ -14,6 +14,7 @@ use super::input::{Input, filler};
 use super::layout::{self, Parsed, Start};
 
 const SMALL: Limits = Limits {
+    handshake: 100,
     control: 100,
     front: 200,
     middle: 300,
@@ -162,7 +163,7 @@ fn write_again(layout: Layout, link_from: usize, frame: &Frame, parsed: &Parsed<
     let (mut block, mut queue) = (BytesMut::new(), TxQueue::new());
     let mut blocks = TightBlocks;
     let mut writer = FrameWriter::new(link_from, &mut block, &mut blocks, &mut queue);
-    let len = writer.frame(layout, frame.tag, &first, rest.each_ref());
+    let len = writer.frame(&mut layout.into(), frame.tag, &first, rest.each_ref());
     writer.finish();
     assert!(queue.iter().all(|slice| !slice.is_empty()));
     let written: Vec<_> = mem::take(&mut queue).into_iter().flatten().collect();
@@ -180,7 +181,7 @@ fn write_again(layout: Layout, link_from: usize, frame: &Frame, parsed: &Parsed<
 
     if frame.tag != Tag::Message {
         let mut control = BytesMut::from(&b"in front"[..]);
-        write_control(layout, frame.tag, &first, &mut control);
+        write_control(&mut layout.into(), frame.tag, &first, &mut control);
         assert_eq!(control[8..], written);
     }
 }

@@ -169,7 +169,8 @@ fn preamble_faults(preamble: &[u8], limits: &Limits) -> Result<(Tag, usize), Vec
     if let Err(number) = tag {
         faults.push(FrameError::UnknownTag(number));
     }
-    if preamble[FLAGS] & 1 != 0 {
+    let compressed = preamble[FLAGS] & 1 != 0;
+    if compressed {
         faults.push(FrameError::Compressed);
     }
     if !(1..=if is_message { 4 } else { 1 }).contains(&count) {
@@ -184,6 +185,12 @@ fn preamble_faults(preamble: &[u8], limits: &Limits) -> Result<(Tag, usize), Vec
             2 if is_message => limits.middle,
             3 if is_message => limits.data,
             _ => limits.control,
+        };
+        // What does not get smaller gets a little larger.
+        let limit = if compressed {
+            limit + limit / 6 + 64
+        } else {
+            limit
         };
         if len > limit {
             faults.push(FrameError::SegmentTooLong {

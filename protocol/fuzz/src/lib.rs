@@ -5,7 +5,9 @@
 //! the stable compiler, and replays the corpus.
 
 mod acceptor;
+mod cephx;
 mod chop;
+mod compression;
 mod connector;
 mod driver;
 mod expected;
@@ -16,13 +18,17 @@ mod layout;
 mod output;
 mod pair;
 mod script;
+mod secure;
 mod text;
 mod wire;
 
 pub use acceptor::acceptor;
+pub use cephx::cephx;
+pub use compression::compression;
 pub use connector::connector;
 pub use flood::flood;
 pub use frames::frames;
 pub use pair::pair;
+pub use secure::secure;
 pub use text::text;
 pub use wire::wire;

@@ -100,7 +100,11 @@ impl Output {
     fn message(&mut self, frame: &Parsed<'_>) {
         let wire = frame.segments[0].first_chunk::<HEADER_LEN>();
         let header = Header::decode(wire.expect("a whole header"));
-        let sent = self.messages.pop_front().expect("nobody sent this");
+        // The most urgent first; all priorities are among the strict ones.
+        let waiting = self.messages.iter().enumerate().rev();
+        let next = waiting.max_by_key(|(_, message)| message.header.priority);
+        let next = next.map(|(at, _)| at).expect("nobody sent this");
+        let sent = self.messages.remove(next).expect("it is one of them");
         self.last_seq += 1;
         assert!(header.ack_seq >= self.last_ack);
         self.last_ack = header.ack_seq;

@@ -7,7 +7,7 @@ use super::driver::OPENING;
 use bytes::Bytes;
 use msgr_protocol::{
     Config, Connection, EntityAddr, EntityName, EntityType, Event, Features, Message, Policy,
-    State, Timestamp,
+    State, Timestamp, priority,
 };
 
 use super::chop::Chop;
@@ -102,7 +102,9 @@ impl End<'_> {
         !self.wire.is_empty() || self.connection.wants_transmit()
     }
 
-    fn send(&mut self, message: Message) {
+    fn send(&mut self, mut message: Message) {
+        // All alike, so that they keep their order.
+        message.header.priority = priority::DEFAULT;
         self.connection
             .send(message.clone())
             .expect("within the limits");
@@ -141,7 +143,7 @@ impl End<'_> {
                     assert!(!self.ready);
                     self.ready = true;
                 }
-                Event::Message(message) => self.received.push(message),
+                Event::Message => self.received.push(self.connection.take_message()),
                 Event::KeepaliveAck(stamp) => self.answered.push(stamp),
                 other => panic!("a lossy connection tells {other:?}"),
             }

@@ -1,18 +1,11 @@
 //! The acceptor's side of the handshake.
 
-use bytes::Bytes;
-
-use super::{Connection, Event, Request, Role, State, decode};
-use crate::auth;
+use super::{Connection, Event, Request, State, decode};
 use crate::error::{Cause, PeerMisbehaved};
 use crate::wire::{
-    AuthBadMethod, AuthDone, AuthRequest, AuthSignature, ClientIdent, EntityName, Features, Hello,
-    IdentMissingFeatures, ServerIdent, SessionReconnect, SessionReconnectOk, SessionReset, Tag,
-    ident_flags,
+    ClientIdent, EntityName, Features, Hello, IdentMissingFeatures, ServerIdent, SessionReconnect,
+    SessionReconnectOk, SessionReset, Tag, ident_flags,
 };
-
-/// How often a peer may come with a method that we refuse before we hang up.
-const MAX_REFUSED_AUTH: u32 = 4;
 
 impl Connection {
     pub(super) fn acceptor_frame(
@@ -24,63 +17,25 @@ impl Connection {
             Tag::Hello => {
                 let Hello { entity_type, .. } = decode(payload)?;
                 self.peer.kind = Some(entity_type);
-                self.policy = self.config.policies.of(entity_type);
+                self.policy = *self.config.policies.of(entity_type);
                 self.stream.state = State::AuthAccepting;
             }
-            Tag::AuthRequest => self.auth_request(&decode(payload)?)?,
+            Tag::AuthRequest => return self.auth_request(&decode(payload)?),
+            Tag::AuthRequestMore => return self.auth_request_more(&decode(payload)?),
             Tag::AuthSignature => {
-                auth::check_signature(&decode(payload)?)?;
-                self.stream.state = State::SessionAccepting;
+                self.auth_signature(&decode(payload)?)?;
+                self.stream.state = if self.stream.offers_compression {
+                    State::CompressionAccepting
+                } else {
+                    State::SessionAccepting
+                };
             }
+            Tag::CompressionRequest => self.compression_request(&decode(payload)?),
             Tag::ClientIdent => return self.client_ident(decode(payload)?),
             Tag::SessionReconnect => return Ok(self.session_reconnect(decode(payload)?)),
             other => return Err(PeerMisbehaved::UnexpectedFrame(other).into()),
         }
         Ok(None)
-    }
-
-    fn auth_request(&mut self, request: &AuthRequest) -> Result<(), Cause> {
-        let acceptable = self.config.accept_unauthenticated
-            && request.method == auth::METHOD_NONE
-            && request.preferred_modes.contains(&auth::MODE_CRC);
-        if !acceptable {
-            return self.refuse_auth(request.method);
-        }
-        let global_id = auth::none_global_id(&request.payload)?;
-        // Only a login at a monitor asks for an id; any unused one will do.
-        self.peer.global_id = if global_id == 0 {
-            self.stream.opening.global_seq
-        } else {
-            global_id
-        };
-        self.control(&AuthDone {
-            global_id: self.peer.global_id,
-            con_mode: auth::MODE_CRC,
-            payload: Bytes::new(),
-        });
-        self.control(&AuthSignature(auth::NO_SIGNATURE));
-        self.stream.state = State::SignAccepting;
-        Ok(())
-    }
-
-    fn refuse_auth(&mut self, method: u32) -> Result<(), Cause> {
-        if let Role::Acceptor { refused_auth } = &mut self.stream.role {
-            *refused_auth += 1;
-            if *refused_auth > MAX_REFUSED_AUTH {
-                return Err(PeerMisbehaved::TooManyAuthAttempts(*refused_auth).into());
-            }
-        }
-        let methods = self
-            .config
-            .accept_unauthenticated
-            .then_some(auth::METHOD_NONE);
-        self.control(&AuthBadMethod {
-            method,
-            result: -auth::EOPNOTSUPP,
-            allowed_methods: methods.into_iter().collect(),
-            allowed_modes: vec![auth::MODE_CRC],
-        });
-        Ok(())
     }
 
     fn client_ident(&mut self, ident: ClientIdent) -> Result<Option<Event>, Cause> {

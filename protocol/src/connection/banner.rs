@@ -63,7 +63,7 @@ pub(super) fn read(reader: &mut FrameReader) -> Result<Option<FeaturePair>, Caus
 
 impl Connection {
     pub(super) fn agree_on_features(&mut self, theirs: FeaturePair) -> Result<(), Cause> {
-        let ours = self.config.banner;
+        let ours = self.config.banner();
         let missing = theirs.supported.missing(ours.required);
         if missing != Features::default() {
             return Err(PeerIncompatible::PeerLacksBannerFeatures(missing).into());
@@ -72,13 +72,17 @@ impl Connection {
         if missing != Features::default() {
             return Err(PeerIncompatible::WeLackBannerFeatures(missing).into());
         }
-        let both = Features(ours.supported.0 & theirs.supported.0);
-        self.stream.layout.revision = if both.missing(features::REVISION_1) == Features::default() {
+        let both = ours.supported & theirs.supported;
+        self.peer.compression = None;
+        self.stream.offers_compression = both.missing(features::COMPRESSION).is_empty();
+        let mut layout = self.stream.assembler.layout();
+        layout.revision = if both.missing(features::REVISION_1) == Features::default() {
             Revision::Rev1
         } else {
             Revision::Rev0
         };
-        self.stream.reader.set_layout(self.stream.layout);
+        self.stream.assembler = layout.into();
+        self.stream.reader.set_layout(layout);
         Ok(())
     }
 
@@ -86,7 +90,7 @@ impl Connection {
     pub(super) fn hello(&mut self) {
         let (peer_addr, next) = match self.stream.role {
             Role::Connector { target } => (target, State::HelloConnecting),
-            Role::Acceptor { .. } => (
+            Role::Acceptor => (
                 EntityAddr::msgr2(self.peer.socket, 0),
                 State::HelloAccepting,
             ),

@@ -1,12 +1,11 @@
 //! The connector's side of the handshake.
 
 use super::{Connection, Event, State, decode};
-use crate::auth;
 use crate::error::{Cause, PeerIncompatible, PeerMisbehaved};
 use crate::wire::{
-    AuthBadMethod, AuthDone, AuthRequest, AuthSignature, ClientIdent, EntityAddr, EntityName,
-    Features, Hello, IdentMissingFeatures, ServerIdent, SessionReconnect, SessionReconnectOk,
-    SessionReset, SessionRetry, SessionRetryGlobal, Tag, ident_flags,
+    ClientIdent, EntityAddr, EntityName, Features, Hello, IdentMissingFeatures, ServerIdent,
+    SessionReconnect, SessionReconnectOk, SessionReset, SessionRetry, SessionRetryGlobal, Tag,
+    ident_flags,
 };
 
 impl Connection {
@@ -18,10 +17,22 @@ impl Connection {
     ) -> Result<Option<Event>, Cause> {
         match tag {
             Tag::Hello => self.hello_from_acceptor(&decode(payload)?)?,
-            Tag::AuthBadMethod => return Err(auth_refused(decode(payload)?)),
+            Tag::AuthBadMethod => {
+                let kind = self.peer.kind.unwrap_or(self.config.name.kind);
+                self.request_auth(kind, Some(decode(payload)?))?;
+            }
+            Tag::AuthReplyMore => self.auth_reply_more(&decode(payload)?)?,
             Tag::AuthDone => self.auth_done(&decode(payload)?)?,
             Tag::AuthSignature => {
-                auth::check_signature(&decode(payload)?)?;
+                self.auth_signature(&decode(payload)?)?;
+                if self.stream.offers_compression {
+                    self.request_compression();
+                } else {
+                    self.ask_for_session(target);
+                }
+            }
+            Tag::CompressionDone => {
+                self.compression_done(decode(payload)?)?;
                 self.ask_for_session(target);
             }
             Tag::ServerIdent => {
@@ -78,23 +89,7 @@ impl Connection {
         if let Some(seen) = hello.peer_addr.socket {
             self.stream.local.set_ip(seen.ip());
         }
-        self.control(&AuthRequest {
-            method: auth::METHOD_NONE,
-            preferred_modes: vec![auth::MODE_CRC],
-            payload: auth::none_request(&self.config, hello.entity_type),
-        });
-        self.stream.state = State::AuthConnecting;
-        Ok(())
-    }
-
-    fn auth_done(&mut self, done: &AuthDone) -> Result<(), Cause> {
-        if done.con_mode != auth::MODE_CRC {
-            return Err(PeerMisbehaved::UnofferedMode(done.con_mode).into());
-        }
-        self.peer.global_id = done.global_id;
-        self.control(&AuthSignature(auth::NO_SIGNATURE));
-        self.stream.state = State::SignConnecting;
-        Ok(())
+        self.request_auth(hello.entity_type, None)
     }
 
     fn ask_for_session(&mut self, target: EntityAddr) {
@@ -185,20 +180,4 @@ fn check_sequence(above: u64) -> Result<(), PeerMisbehaved> {
     } else {
         Err(PeerMisbehaved::SequenceExhausted(above))
     }
-}
-
-fn auth_refused(refused: AuthBadMethod) -> Cause {
-    let AuthBadMethod {
-        method,
-        result,
-        allowed_methods,
-        allowed_modes,
-    } = refused;
-    PeerIncompatible::AuthRefused {
-        method,
-        result,
-        allowed_methods,
-        allowed_modes,
-    }
-    .into()
 }

@@ -32,6 +32,7 @@ impl Connection {
         };
         // Nothing received on the old stream counts any more.
         self.stream.failed_in = Some(left);
+        self.stream.handshake = None;
         (left, after)
     }
 

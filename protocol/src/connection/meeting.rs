@@ -5,7 +5,8 @@ use std::mem;
 
 use super::session::{Judgement, Known};
 use super::{Connection, Request, State};
-use crate::error::{Cause, ConnectionError};
+use crate::error::{Cause, ConnectionError, PeerMisbehaved};
+use crate::peer::Peer;
 use crate::wire::{
     EntityAddr, EntityAddrVec, SessionReset, SessionRetry, SessionRetryGlobal, Wait,
 };
@@ -56,6 +57,12 @@ impl Connection {
     }
 
     fn carry_out(&mut self, request: &Request, known: Option<&mut Self>) -> Result<Meeting, Cause> {
+        if known
+            .as_deref()
+            .is_some_and(|known| known.belongs_to_another(&self.peer))
+        {
+            return Err(PeerMisbehaved::SessionOfAnother.into());
+        }
         let judgement = request.judge(known.as_deref().map(|known| self.describe(known)).as_ref());
         match (judgement, known) {
             (Judgement::TakeOver { forgotten }, Some(known)) => {
@@ -90,6 +97,16 @@ impl Connection {
         Ok(Meeting::AsksAgain)
     }
 
+    /// Whether somebody other than `peer` has proved to be at the other end of this session: knowing
+    /// its name is not enough to take it over.
+    fn belongs_to_another(&self, peer: &Peer) -> bool {
+        let owner = self.peer.principal.as_ref();
+        owner.is_some_and(|owner| {
+            let asks = peer.principal.as_ref();
+            asks.map(|asks| &asks.name) != Some(&owner.name)
+        })
+    }
+
     fn describe(&self, known: &Self) -> Known {
         let (theirs, ours) = (identity(&self.peer.addrs), identity(&self.our_addrs()));
         Known {
@@ -114,6 +131,7 @@ impl Connection {
         }
         mem::swap(&mut self.stream, &mut newcomer.stream);
         newcomer.stream.state = State::Closed;
+        newcomer.stream.handshake = None;
         self.config = newcomer.config.clone();
         let before = mem::replace(&mut self.peer, newcomer.peer.clone());
         match request {

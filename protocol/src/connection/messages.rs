@@ -10,15 +10,16 @@ use super::out_queue::{OutQueue, Outgoing, Ticket};
 use crate::error::{ApiMisuse, Cause, Malformed, PeerMisbehaved};
 use bytes::Bytes;
 
-use crate::frame::{FrameWriter, Layout, Limits, Position, TxQueue, abort};
+use crate::frame::{Assembler, FrameWriter, Layout, Limits, Position, TxQueue, abort};
 use crate::message::{Header, Message};
+use crate::payload::Payload;
 use crate::wire::Tag;
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Messages {
     out: OutQueue,
     /// Numbered and not acknowledged, in order; only if `keep`.
-    sent: VecDeque<Outgoing>,
+    sent: VecDeque<Box<Outgoing>>,
     /// How many of `sent` were transmitted on this stream.
     transmitted: usize,
     /// Payload bytes in `sent`.
@@ -51,8 +52,8 @@ struct Flight {
 
 impl Messages {
     #[inline]
-    pub(super) fn queue(&mut self, outgoing: Outgoing) {
-        self.out.push(outgoing);
+    pub(super) fn queue(&mut self, message: &mut Message, ticket: Option<Ticket>) {
+        self.out.push(message, ticket);
     }
 
     /// Whether there is nothing to transmit.
@@ -99,8 +100,11 @@ impl Messages {
     }
 
     /// What was laid out before has left.
+    #[inline]
     pub(super) fn landed(&mut self) {
-        self.flights.clear();
+        if !self.flights.is_empty() {
+            self.flights.clear();
+        }
     }
 
     /// Lays out the next message, `at` so many bytes behind the start of what is laid out with it;
@@ -108,30 +112,39 @@ impl Messages {
     pub(super) fn transmit(
         &mut self,
         at: usize,
-        layout: Layout,
+        assembler: &mut Assembler,
         writer: &mut FrameWriter<'_>,
     ) -> Option<usize> {
+        if assembler.is_exhausted() {
+            return None;
+        }
         if let Some(again) = self.sent.get_mut(self.transmitted) {
             self.transmitted += 1;
             self.replayed += 1;
             self.told_seq = self.in_seq;
             again.message.header.ack_seq = self.in_seq;
-            let len = lay_out(again, layout, writer);
-            remember(&mut self.flights, again, at, len);
+            let len = lay_out(again, assembler, writer);
+            if assembler.can_abort() {
+                remember(&mut self.flights, again, at, len);
+            }
             return Some(len);
         }
         let mut outgoing = self.out.pop()?;
-        let message = &mut outgoing.message;
+        let header = &mut outgoing.message.header;
         self.out_seq += 1;
-        message.header.seq = self.out_seq;
-        message.header.ack_seq = self.in_seq;
+        header.seq = self.out_seq;
+        header.ack_seq = self.in_seq;
         self.told_seq = self.in_seq;
-        let len = lay_out(&outgoing, layout, writer);
-        remember(&mut self.flights, &outgoing, at, len);
+        let len = lay_out(&outgoing, assembler, writer);
+        if assembler.can_abort() {
+            remember(&mut self.flights, &outgoing, at, len);
+        }
         if self.keep {
             self.sent_bytes += outgoing.message.payload_len();
             self.sent.push_back(outgoing);
             self.transmitted += 1;
+        } else {
+            self.out.recycle(outgoing);
         }
         Some(len)
     }
@@ -171,7 +184,9 @@ impl Messages {
             && outgoing.message.header.seq <= seq
         {
             self.sent_bytes -= outgoing.message.payload_len();
-            self.sent.pop_front();
+            if let Some(outgoing) = self.sent.pop_front() {
+                self.out.recycle(outgoing);
+            }
             self.transmitted = self.transmitted.saturating_sub(1);
         }
         Ok(())
@@ -284,6 +299,7 @@ impl Flight {
     }
 }
 
+#[inline]
 fn remember(flights: &mut Vec<Flight>, outgoing: &Outgoing, at: usize, len: usize) {
     if let Some(ticket) = outgoing.ticket {
         let message = outgoing.message.clone();
@@ -296,14 +312,14 @@ fn remember(flights: &mut Vec<Flight>, outgoing: &Outgoing, at: usize, len: usiz
     }
 }
 
-fn lay_out(outgoing: &Outgoing, layout: Layout, writer: &mut FrameWriter<'_>) -> usize {
+fn lay_out(outgoing: &Outgoing, assembler: &mut Assembler, writer: &mut FrameWriter<'_>) -> usize {
     let message = &outgoing.message;
     let payloads = [&message.front, &message.middle, &message.data];
     let header = message.header.encode();
     if outgoing.taken_back {
-        writer.aborted_message(layout, &header, &message.front)
+        writer.aborted_message(assembler, &header, &message.front)
     } else {
-        writer.frame(layout, Tag::Message, &header, payloads)
+        writer.frame(assembler, Tag::Message, &header, payloads)
     }
 }
 
@@ -316,16 +332,16 @@ pub(super) fn header(segment: &[u8]) -> Result<Header, Malformed> {
 }
 
 /// Refuses a message that no peer with our limits would take.
+#[inline]
 pub(super) fn check(message: &Message, limits: &Limits) -> Result<(), ApiMisuse> {
-    for (part, payload, limit) in [
-        ("front", &message.front, limits.front),
-        ("middle", &message.middle, limits.middle),
-        ("data", &message.data, limits.data),
-    ] {
+    let check = |part, payload: &Payload, limit| {
         let len = payload.len();
         if len > limit as usize {
             return Err(ApiMisuse::PayloadTooLong { part, len, limit });
         }
-    }
-    Ok(())
+        Ok(())
+    };
+    check("front", &message.front, limits.front)?;
+    check("middle", &message.middle, limits.middle)?;
+    check("data", &message.data, limits.data)
 }

@@ -11,11 +11,14 @@
 
 mod acceptor;
 mod banner;
+mod compression;
 mod connector;
+mod handshake;
 mod lifecycle;
 mod meeting;
 mod messages;
 mod out_queue;
+mod places;
 mod ready;
 mod session;
 mod state;
@@ -28,16 +31,19 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::auth::{AuthError, ConnectionSecret};
 use crate::config::Config;
 use crate::error::{ApiMisuse, Cause, ConnectionError, Malformed, PeerMisbehaved};
-use crate::frame::{FrameReader, FrameWriter, Head, Layout, Revision, TxQueue, write_control};
+use crate::frame::{
+    self, Assembler, End, FrameReader, FrameWriter, Head, Layout, Revision, TxQueue, write_control,
+};
 use crate::message::{Header, Message};
 use crate::peer::Peer;
 use crate::policy::Policy;
 use crate::wire::{self, Ack, Control, EntityAddr, EntityAddrVec, EntityType, Tag, Timestamp};
 
+use handshake::Handshake;
 use messages::Messages;
-use out_queue::Outgoing;
 use session::{Request, Session};
 
 pub use lifecycle::AfterFault;
@@ -51,7 +57,6 @@ const CONTROL_BACKLOG: usize = 1 << 20;
 
 /// What [`Connection::poll`] has to tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(clippy::large_enum_variant)] // Messages are the rule; boxing them would allocate.
 pub enum Event {
     /// The handshake is complete: [`Connection::peer`] is known and messages flow.
     Ready,
@@ -69,14 +74,11 @@ pub enum Event {
     },
     /// Connector: a connection of the peer's is coming; this stream is of no use any more.
     Wait,
-    /// A message of so many payload bytes is about to be received: [`admit`](Connection::admit) it,
-    /// when there is room for it. Only if the connection is [throttled](Connection::throttle).
-    Incoming {
-        /// The sum of the payloads' lengths.
-        len: usize,
-    },
-    /// The next message, in order.
-    Message(Message),
+    /// The next message, in order: [take it](Connection::take_message). (It is not in here because
+    /// moving a message costs about as much as reading it.)
+    Message,
+    /// Acceptor: the peer was told that it is not let in like that. It may try again.
+    AuthRefused(Box<AuthError>),
     /// The peer answered the keepalive with this stamp.
     KeepaliveAck(Timestamp),
 }
@@ -118,8 +120,6 @@ pub struct Connection {
     messages: Messages,
     /// A question that waits for a stream.
     keepalive: Option<Timestamp>,
-    /// Whether messages must be admitted.
-    throttled: bool,
 }
 
 /// One byte stream, from the banner on.
@@ -131,8 +131,10 @@ struct Stream {
     failed_in: Option<State>,
     /// Our end.
     local: SocketAddr,
-    layout: Layout,
+    assembler: Assembler,
     reader: FrameReader,
+    /// Until the stream is authenticated.
+    handshake: Option<Box<Handshake>>,
     /// Banner and control frames laid out but not transmitted.
     control: BytesMut,
     /// The size of what was laid out last, in bytes.
@@ -140,23 +142,20 @@ struct Stream {
     opening: Opening,
     /// What the peer asks for, until it is answered.
     request: Option<Request>,
+    /// Whether both banners offer to negotiate compression.
+    offers_compression: bool,
     /// Whether the message being received was admitted.
     admitted: bool,
-}
-
-/// What was taken in.
-#[allow(clippy::large_enum_variant)] // Boxing an event would allocate.
-enum Taken {
-    /// A message with this header, whose payloads are still in the reader: a message is large, and
-    /// is best moved once.
-    Message(Header),
-    Event(Event),
+    /// Whether it was admitted once more, as large as it is uncompressed.
+    admitted_whole: bool,
+    /// Of the message that was received last.
+    header: Header,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Role {
     Connector { target: EntityAddr },
-    Acceptor { refused_auth: u32 },
+    Acceptor,
 }
 
 impl Stream {
@@ -166,23 +165,42 @@ impl Stream {
             data_crc: config.data_crc,
         };
         let mut control = BytesMut::new();
-        banner::write(config.banner, &mut control);
+        banner::write(config.banner(), &mut control);
+        let mut handshake = Handshake::new();
+        handshake.sent(&control);
         Self {
             role,
             state: match role {
                 Role::Connector { .. } => State::BannerConnecting,
-                Role::Acceptor { .. } => State::BannerAccepting,
+                Role::Acceptor => State::BannerAccepting,
             },
             failed_in: None,
             local,
-            layout,
+            assembler: layout.into(),
             reader: FrameReader::new(layout, config.limits),
+            handshake: Some(Box::new(handshake)),
             control,
             laid_out: 0,
             opening,
             request: None,
+            offers_compression: false,
             admitted: false,
+            admitted_whole: false,
+            header: Header::default(),
         }
+    }
+
+    /// From the next frame on, either way, frames are sealed with the secret that both ends got by
+    /// authentication.
+    fn secure(&mut self, secret: &ConnectionSecret) {
+        let end = match self.role {
+            Role::Connector { .. } => End::Connector,
+            Role::Acceptor => End::Acceptor,
+        };
+        let revision = self.assembler.layout().revision;
+        let (sealer, opener) = frame::secure(secret, end, revision);
+        self.assembler.secure(sealer);
+        self.reader.secure(opener);
     }
 }
 
@@ -196,7 +214,7 @@ impl Connection {
         (local, remote): (SocketAddr, SocketAddr),
         opening: Opening,
     ) -> Self {
-        let policy = config.policies.of(kind);
+        let policy = *config.policies.of(kind);
         let mut peer = Peer::at(remote);
         peer.kind = Some(kind);
         let stream = Stream::new(&config, Role::Connector { target }, local, opening);
@@ -213,8 +231,8 @@ impl Connection {
         opening: Opening,
     ) -> Self {
         // Nobody knows yet who connects; HELLO will tell.
-        let policy = config.policies.of(EntityType::Client);
-        let stream = Stream::new(&config, Role::Acceptor { refused_auth: 0 }, local, opening);
+        let policy = *config.policies.of(EntityType::Client);
+        let stream = Stream::new(&config, Role::Acceptor, local, opening);
         Self::new(config, policy, Peer::at(remote), stream)
     }
 
@@ -228,7 +246,6 @@ impl Connection {
             session: Session::default(),
             messages: Messages::default(),
             keepalive: None,
-            throttled: false,
         }
     }
 
@@ -255,6 +272,9 @@ impl Connection {
     /// The next received bytes.
     pub fn receive(&mut self, bytes: Bytes) {
         if self.stream.failed_in.is_none() {
+            if let Some(handshake) = &mut self.stream.handshake {
+                handshake.received(&bytes);
+            }
             self.stream.reader.push(bytes);
         }
     }
@@ -274,25 +294,48 @@ impl Connection {
     /// # Errors
     /// The stream cannot go on; every later call returns `None`.
     pub fn poll(&mut self) -> Result<Option<Event>, ConnectionError> {
-        match self.take_in() {
-            Ok(None) => Ok(None),
-            Ok(Some(Taken::Message(header))) => {
-                let [front, middle, data] = self.stream.reader.rest();
-                Ok(Some(Event::Message(Message {
-                    header,
-                    front: mem::take(front),
-                    middle: mem::take(middle),
-                    data: mem::take(data),
-                })))
-            }
-            Ok(Some(Taken::Event(event))) => Ok(Some(event)),
-            Err(cause) => Err(self.fail(cause)),
-        }
+        self.poll_admitting(&mut |_| true)
     }
 
+    /// As [`poll`](Self::poll), but asks `admit` before each message whether there is room for so
+    /// many payload bytes. If not, the result is `None`, and the next call asks again.
+    ///
+    /// A compressed message is asked for twice: with its compressed length, then, once these bytes
+    /// are there, with the length that it has in their place.
+    ///
+    /// # Errors
+    /// As for [`poll`](Self::poll).
+    #[inline]
+    pub fn poll_admitting(
+        &mut self,
+        admit: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<Option<Event>, ConnectionError> {
+        // Nothing has come since the last call, and the stream can still be sent on.
+        if !self.stream.reader.is_mid_frame() && !self.stream.assembler.is_exhausted() {
+            return Ok(None);
+        }
+        self.take_in(admit).map_err(|cause| self.fail(cause))
+    }
+
+    /// The message that [`Event::Message`] told of, to be taken before the next poll.
+    pub fn take_message(&mut self) -> Message {
+        let mut message = Message::default();
+        self.take_message_into(&mut message);
+        message
+    }
+
+    /// The same, put into a message without payloads.
+    #[inline]
+    pub fn take_message_into(&mut self, message: &mut Message) {
+        let payloads = self.stream.reader.rest();
+        message.fill(mem::take(&mut self.stream.header), payloads);
+    }
+
+    #[cold]
     fn fail(&mut self, cause: Cause) -> ConnectionError {
         let state = mem::replace(&mut self.stream.state, State::Closed);
         self.stream.failed_in = Some(state);
+        self.stream.handshake = None;
         ConnectionError {
             peer: Box::new(self.peer.clone()),
             state,
@@ -300,49 +343,76 @@ impl Connection {
         }
     }
 
-    #[inline]
-    fn take_in(&mut self) -> Result<Option<Taken>, Cause> {
+    fn take_in(&mut self, admit: &mut dyn FnMut(usize) -> bool) -> Result<Option<Event>, Cause> {
         if matches!(
             self.stream.state,
             State::BannerConnecting | State::BannerAccepting
-        ) {
-            let Some(theirs) = banner::read(&mut self.stream.reader)? else {
-                return Ok(None);
-            };
-            self.agree_on_features(theirs)?;
-            self.hello();
+        ) && !self.take_banner()?
+        {
+            return Ok(None);
         }
+        self.stream.check_handshake(self.config.limits.handshake)?;
         while !self.is_paused() {
             let reader = &mut self.stream.reader;
             let Some(tag) = reader.next_tag().map_err(Malformed::from)? else {
                 break;
             };
             // Before the frame is collected: who has not said who it is must not fill our memory.
-            if !self.stream.state.expects().contains(&tag) {
+            let state = self.stream.state;
+            let usual = state == State::Ready && tag == Tag::Message;
+            if !usual && !state.expects().contains(&tag) {
                 return Err(PeerMisbehaved::UnexpectedFrame(tag).into());
             }
-            if self.throttled && tag == Tag::Message && !self.stream.admitted {
-                let len = reader.payload_len();
-                return Ok(Some(Taken::Event(Event::Incoming { len })));
+            if tag == Tag::Message && !self.stream.admitted {
+                if !admit(reader.payload_len()) {
+                    break;
+                }
+                self.stream.admitted = true;
+            }
+            if tag == Tag::Message && reader.is_compressed() && !self.stream.admitted_whole {
+                // Only now that it is here can be known how large it is.
+                let len = reader.uncompressed_payload_len();
+                let Some(len) = len.map_err(Malformed::from)? else {
+                    break;
+                };
+                if !admit(len) {
+                    break;
+                }
+                self.stream.admitted_whole = true;
             }
             let Some(head) = reader.next_head().map_err(Malformed::from)? else {
                 break;
             };
             if head.tag == Tag::Message {
                 self.stream.admitted = false;
+                self.stream.admitted_whole = false;
                 let header = messages::header(self.stream.reader.first())?;
                 if self.messages.receive(&header, head.aborted)? {
-                    return Ok(Some(Taken::Message(header)));
+                    self.stream.header = header;
+                    return Ok(Some(Event::Message));
                 }
                 *self.stream.reader.rest() = Default::default();
             } else if let Some(event) = self.control_frame(head)? {
-                return Ok(Some(Taken::Event(event)));
+                return Ok(Some(event));
             } else if self.stream.control.len() > CONTROL_BACKLOG {
                 let bytes = self.stream.control.len();
                 return Err(PeerMisbehaved::UnreadAnswers { bytes }.into());
             }
         }
+        if self.stream.assembler.is_exhausted() && !self.is_paused() {
+            return Err(Cause::OutOfNonces);
+        }
         Ok(None)
+    }
+
+    #[cold]
+    fn take_banner(&mut self) -> Result<bool, Cause> {
+        let Some(theirs) = banner::read(&mut self.stream.reader)? else {
+            return Ok(false);
+        };
+        self.agree_on_features(theirs)?;
+        self.hello();
+        Ok(true)
     }
 
     /// Whether the next frame must wait: there is no stream, or the peer's request is not answered.
@@ -354,6 +424,7 @@ impl Connection {
             )
     }
 
+    #[inline(never)]
     fn control_frame(&mut self, head: Head) -> Result<Option<Event>, Cause> {
         let Head { tag, aborted } = head;
         if aborted {
@@ -365,7 +436,7 @@ impl Connection {
         }
         match self.stream.role {
             Role::Connector { target } => self.connector_frame(tag, &payload, target),
-            Role::Acceptor { .. } => self.acceptor_frame(tag, &payload),
+            Role::Acceptor => self.acceptor_frame(tag, &payload),
         }
     }
 
@@ -374,9 +445,23 @@ impl Connection {
     /// # Errors
     /// [`ApiMisuse::PayloadTooLong`]; nothing is queued.
     #[inline]
-    pub fn send(&mut self, message: Message) -> Result<(), ApiMisuse> {
-        messages::check(&message, &self.config.limits)?;
-        self.messages.queue(Outgoing::new(message, None));
+    pub fn send(&mut self, mut message: Message) -> Result<(), ApiMisuse> {
+        self.queue(&mut message, None)
+    }
+
+    /// Queues a message, which is taken out of `message`; with a ticket, [`cancel`](Self::cancel) can take
+    /// it back. (To move a message costs about as much as to send it.)
+    ///
+    /// # Errors
+    /// As for [`send`](Self::send).
+    #[inline]
+    pub fn queue(
+        &mut self,
+        message: &mut Message,
+        ticket: Option<Ticket>,
+    ) -> Result<(), ApiMisuse> {
+        messages::check(message, &self.config.limits)?;
+        self.messages.queue(message, ticket);
         Ok(())
     }
 
@@ -384,10 +469,12 @@ impl Connection {
     ///
     /// # Errors
     /// [`ApiMisuse::PayloadTooLong`]; nothing is queued.
-    pub fn send_cancellable(&mut self, message: Message, ticket: Ticket) -> Result<(), ApiMisuse> {
-        messages::check(&message, &self.config.limits)?;
-        self.messages.queue(Outgoing::new(message, Some(ticket)));
-        Ok(())
+    pub fn send_cancellable(
+        &mut self,
+        mut message: Message,
+        ticket: Ticket,
+    ) -> Result<(), ApiMisuse> {
+        self.queue(&mut message, Some(ticket))
     }
 
     /// All that was laid out has left, and can be taken back no more.
@@ -399,19 +486,12 @@ impl Connection {
     /// what the transport has not taken yet. Returns whether the peer will not see it.
     pub fn cancel(&mut self, ticket: Ticket, unsent: &mut TxQueue) -> bool {
         let Stream {
-            layout, laid_out, ..
-        } = self.stream;
-        self.messages.cancel(ticket, layout, laid_out, unsent)
-    }
-
-    /// Has messages announced by [`Event::Incoming`] before they are received, from now on.
-    pub fn throttle(&mut self) {
-        self.throttled = true;
-    }
-
-    /// Lets in the message that was announced.
-    pub fn admit(&mut self) {
-        self.stream.admitted = true;
+            assembler,
+            laid_out,
+            ..
+        } = &self.stream;
+        self.messages
+            .cancel(ticket, assembler.layout(), *laid_out, unsent)
     }
 
     /// The memory, in bytes, that messages hold which wait to be transmitted or acknowledged.
@@ -460,8 +540,8 @@ impl Connection {
         self.messages.landed();
         if self.stream.state == State::Ready {
             while written < budget {
-                let layout = self.stream.layout;
-                let Some(len) = self.messages.transmit(written, layout, writer) else {
+                let assembler = &mut self.stream.assembler;
+                let Some(len) = self.messages.transmit(written, assembler, writer) else {
                     break;
                 };
                 written += len;
@@ -481,12 +561,12 @@ impl Connection {
     fn control<C: Control>(&mut self, frame: &C) {
         let mut payload = BytesMut::new();
         frame.encode(&mut payload);
-        write_control(
-            self.stream.layout,
-            C::TAG,
-            &payload,
-            &mut self.stream.control,
-        );
+        let control = &mut self.stream.control;
+        let before = control.len();
+        write_control(&mut self.stream.assembler, C::TAG, &payload, control);
+        if let Some(handshake) = &mut self.stream.handshake {
+            handshake.sent(&control[before..]);
+        }
     }
 
     /// Our addresses as this peer sees them: where we are bound to any address, the one that the

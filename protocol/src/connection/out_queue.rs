@@ -10,6 +10,7 @@ use std::num::NonZeroU64;
 
 use bytes::Bytes;
 
+use super::places::Places;
 use crate::message::{Message, priority};
 use crate::payload::Payload;
 
@@ -24,7 +25,7 @@ impl Ticket {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Outgoing {
     pub(super) message: Message,
     pub(super) ticket: Option<Ticket>,
@@ -33,14 +34,6 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    pub(super) fn new(message: Message, ticket: Option<Ticket>) -> Self {
-        Self {
-            message,
-            ticket,
-            taken_back: false,
-        }
-    }
-
     /// Drops the payload, and the ticket: it was used.
     pub(super) fn take_back(&mut self) {
         self.taken_back = true;
@@ -66,19 +59,20 @@ const MAX_EMPTY: usize = 16;
 #[derive(Debug, Clone, Default)]
 pub(super) struct OutQueue {
     /// Sent before, and to be sent again ahead of everything.
-    again: VecDeque<Outgoing>,
+    again: VecDeque<Box<Outgoing>>,
     /// By descending priority.
     classes: Vec<Class>,
     /// The fair priority whose turn it is.
     turn: u16,
     len: usize,
     bytes: usize,
+    places: Places,
 }
 
 #[derive(Debug, Clone)]
 struct Class {
     priority: u16,
-    queue: VecDeque<Outgoing>,
+    queue: VecDeque<Box<Outgoing>>,
     /// Bytes that a fair class may still send in its turn.
     credit: usize,
 }
@@ -100,7 +94,7 @@ impl Class {
         (usize::from(self.priority) + 1) * QUANTUM
     }
 
-    fn cancel(&mut self, ticket: Ticket) -> Option<Outgoing> {
+    fn cancel(&mut self, ticket: Ticket) -> Option<Box<Outgoing>> {
         let at = find(&self.queue, ticket)?;
         if at == 0 {
             // What was saved up for a large message is not for the small ones behind it.
@@ -110,20 +104,29 @@ impl Class {
     }
 }
 
-fn find(queue: &VecDeque<Outgoing>, ticket: Ticket) -> Option<usize> {
+fn find(queue: &VecDeque<Box<Outgoing>>, ticket: Ticket) -> Option<usize> {
     queue.iter().position(|out| out.ticket == Some(ticket))
 }
 
 impl OutQueue {
-    #[inline]
-    pub(super) fn push(&mut self, outgoing: Outgoing) {
+    /// Takes the message out of `message`.
+    pub(super) fn push(&mut self, message: &mut Message, ticket: Option<Ticket>) {
         self.len += 1;
-        self.bytes += outgoing.message.payload_len();
-        let priority = outgoing.message.header.priority;
+        self.bytes += message.payload_len();
+        let priority = message.header.priority;
         let found = self
             .classes
             .binary_search_by_key(&Reverse(priority), |class| Reverse(class.priority));
         let at = found.unwrap_or_else(|_| self.add_class(priority));
+        let mut outgoing = self.places.take();
+        let Message {
+            header,
+            front,
+            middle,
+            data,
+        } = message;
+        outgoing.message.fill(*header, [front, middle, data]);
+        outgoing.ticket = ticket;
         self.classes[at].queue.push_back(outgoing);
     }
 
@@ -140,9 +143,13 @@ impl OutQueue {
     }
 
     #[inline]
-    pub(super) fn pop(&mut self) -> Option<Outgoing> {
+    pub(super) fn pop(&mut self) -> Option<Box<Outgoing>> {
+        if self.is_empty() {
+            return None;
+        }
         let queue = if self.again.is_empty() {
-            self.next_class()?
+            let at = self.next_class()?;
+            &mut self.classes[at].queue
         } else {
             &mut self.again
         };
@@ -156,14 +163,22 @@ impl OutQueue {
         self.bytes -= message.payload_len();
     }
 
+    /// Drops a message that is not needed any more.
+    #[inline]
+    pub(super) fn recycle(&mut self, outgoing: Box<Outgoing>) {
+        self.places.give(outgoing);
+    }
+
     /// The class that sends the next message, for which it has been charged.
-    fn next_class(&mut self) -> Option<&mut VecDeque<Outgoing>> {
+    #[inline]
+    fn next_class(&mut self) -> Option<usize> {
         let waits = |class: &Class| !class.queue.is_empty();
-        let mut at = self.classes.iter().position(waits)?;
-        if !self.classes[at].is_strict() {
-            at = self.next_fair_class()?;
+        let at = self.classes.iter().position(waits)?;
+        if self.classes[at].is_strict() {
+            Some(at)
+        } else {
+            self.next_fair_class()
         }
-        Some(&mut self.classes[at].queue)
     }
 
     fn next_fair_class(&mut self) -> Option<usize> {
@@ -208,7 +223,7 @@ impl OutQueue {
     }
 
     /// Puts messages that were sent before in front of everything, in their order.
-    pub(super) fn replay(&mut self, sent: impl DoubleEndedIterator<Item = Outgoing>) {
+    pub(super) fn replay(&mut self, sent: impl DoubleEndedIterator<Item = Box<Outgoing>>) {
         for outgoing in sent.rev() {
             self.len += 1;
             self.bytes += outgoing.message.payload_len();
@@ -250,19 +265,27 @@ impl OutQueue {
 mod tests {
     use super::*;
 
-    fn outgoing(priority: u16, tid: u64, len: usize) -> Outgoing {
+    fn outgoing(priority: u16, tid: u64, len: usize) -> Box<Outgoing> {
         let mut message = Message::new(1);
         message.header.priority = priority;
         message.header.tid = tid;
         message.data = vec![0; len].into();
         let ticket = Ticket::new(tid);
-        Outgoing::new(message, ticket)
+        Box::new(Outgoing {
+            message,
+            ticket,
+            taken_back: false,
+        })
+    }
+
+    fn push(queue: &mut OutQueue, mut outgoing: Box<Outgoing>) {
+        queue.push(&mut outgoing.message, outgoing.ticket);
     }
 
     fn queue(messages: &[(u16, u64, usize)]) -> OutQueue {
         let mut queue = OutQueue::default();
         for &(priority, tid, len) in messages {
-            queue.push(outgoing(priority, tid, len));
+            push(&mut queue, outgoing(priority, tid, len));
         }
         queue
     }
@@ -291,7 +314,7 @@ mod tests {
     fn low_priorities_share_in_proportion_and_none_starves() {
         let mut queue = OutQueue::default();
         for tid in 0..4000 {
-            queue.push(outgoing([9, 39][tid % 2], tid as u64, 10_000));
+            push(&mut queue, outgoing([9, 39][tid % 2], tid as u64, 10_000));
         }
         let first: Vec<_> = (0..1000).map(|_| queue.pop().unwrap()).collect();
         let of = |priority| {
@@ -300,7 +323,7 @@ mod tests {
         };
         // Weights 10 and 40.
         assert!((180..=220).contains(&of(9)), "{}", of(9));
-        queue.push(outgoing(64, 9999, 1));
+        push(&mut queue, outgoing(64, 9999, 1));
         assert_eq!(queue.pop().unwrap().message.header.tid, 9999);
         assert_eq!(tids(&mut queue).len(), 3000);
     }
@@ -332,7 +355,7 @@ mod tests {
     fn priorities_come_and_go_without_end() {
         let mut queue = OutQueue::default();
         for priority in 0..=u16::MAX {
-            queue.push(outgoing(priority, 1, 1));
+            push(&mut queue, outgoing(priority, 1, 1));
             assert!(queue.pop().is_some());
         }
         assert!(queue.classes.len() <= MAX_EMPTY + 1);
@@ -344,7 +367,7 @@ mod tests {
         let capacity = queue.classes[0].queue.capacity();
         for tid in 3..1000 {
             queue.pop();
-            queue.push(outgoing(127, tid, 1));
+            push(&mut queue, outgoing(127, tid, 1));
         }
         assert_eq!(queue.classes[0].queue.capacity(), capacity);
     }
@@ -353,7 +376,7 @@ mod tests {
     fn what_was_saved_up_for_a_message_goes_with_it() {
         let mut queue = queue(&[(0, 1, 8 << 20)]);
         for tid in 2..10_000 {
-            queue.push(outgoing(tid as u16 % 2, tid, 1));
+            push(&mut queue, outgoing(tid as u16 % 2, tid, 1));
         }
         for _ in 0..2000 {
             assert_eq!(queue.pop().unwrap().message.header.priority, 1);
@@ -370,7 +393,7 @@ mod tests {
         let mut sent = outgoing(127, 1, 9);
         sent.take_back();
         let mut queue = OutQueue::default();
-        queue.push(sent);
+        queue.replay([sent].into_iter());
         assert_eq!(queue.cancel(Ticket::new(1).unwrap()), None);
         assert!(queue.pop().unwrap().taken_back);
     }
@@ -399,7 +422,7 @@ mod tests {
         let mut add = |queue: &mut OutQueue, weight: u16| {
             tid += 1;
             let len = LEAST_COST + random.below((largest - LEAST_COST) as u64) as usize;
-            queue.push(outgoing(weight - 1, tid, len));
+            push(queue, outgoing(weight - 1, tid, len));
         };
         for weight in WEIGHTS {
             add(&mut queue, weight);
@@ -464,7 +487,7 @@ mod tests {
                 let len = random.below(30_000) as usize;
                 match random.below(20) {
                     0..9 => {
-                        queue.push(outgoing(priority, tid, len));
+                        push(&mut queue, outgoing(priority, tid, len));
                         model.0.push((false, priority, tid, len));
                     }
                     9..17 => {

@@ -6,8 +6,12 @@
 //!   HELLO_CONNECTING    ── HELLO ───▶ ◀── HELLO ───   HELLO_ACCEPTING
 //!   AUTH_CONNECTING     ── AUTH_REQUEST ──────────▶   AUTH_ACCEPTING
 //!                       ◀─ AUTH_BAD_METHOD, or ────
+//!                       ◀─ AUTH_REPLY_MORE, or ────
+//!                       ── AUTH_REQUEST_MORE ─────▶   AUTH_ACCEPTING_MORE
 //!                       ◀──────────── AUTH_DONE ───
 //!   AUTH_CONNECTING_SIGN ─ AUTH_SIGNATURE, both ───   AUTH_ACCEPTING_SIGN
+//!   COMPRESSION_CONNECTING COMPRESSION_REQUEST ▶     COMPRESSION_ACCEPTING
+//!                       ◀───── COMPRESSION_DONE ───   (both only if both banners offer it)
 //!   SESSION_CONNECTING  ── CLIENT_IDENT ──────────▶   SESSION_ACCEPTING
 //!                       ◀── SERVER_IDENT, or ──────
 //!                       ◀──────────────── WAIT ────
@@ -36,12 +40,15 @@ pub enum State {
     HelloConnecting,
     AuthConnecting,
     SignConnecting,
+    CompressionConnecting,
     SessionConnecting,
     SessionReconnecting,
     BannerAccepting,
     HelloAccepting,
     AuthAccepting,
+    AuthAcceptingMore,
     SignAccepting,
+    CompressionAccepting,
     SessionAccepting,
     Ready,
     StartConnect,
@@ -52,17 +59,20 @@ pub enum State {
 
 impl State {
     /// Every state, in the order of the picture above.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::BannerConnecting,
         Self::HelloConnecting,
         Self::AuthConnecting,
         Self::SignConnecting,
+        Self::CompressionConnecting,
         Self::SessionConnecting,
         Self::SessionReconnecting,
         Self::BannerAccepting,
         Self::HelloAccepting,
         Self::AuthAccepting,
+        Self::AuthAcceptingMore,
         Self::SignAccepting,
+        Self::CompressionAccepting,
         Self::SessionAccepting,
         Self::Ready,
         Self::StartConnect,
@@ -79,6 +89,7 @@ impl State {
                 | Self::HelloConnecting
                 | Self::AuthConnecting
                 | Self::SignConnecting
+                | Self::CompressionConnecting
                 | Self::SessionConnecting
                 | Self::SessionReconnecting
         )
@@ -91,7 +102,9 @@ impl State {
             Self::BannerAccepting
                 | Self::HelloAccepting
                 | Self::AuthAccepting
+                | Self::AuthAcceptingMore
                 | Self::SignAccepting
+                | Self::CompressionAccepting
                 | Self::SessionAccepting
         )
     }
@@ -106,9 +119,12 @@ impl State {
             | Self::Wait
             | Self::Closed => &[],
             Self::HelloConnecting | Self::HelloAccepting => &[Tag::Hello],
-            Self::AuthConnecting => &[Tag::AuthBadMethod, Tag::AuthDone],
+            Self::AuthConnecting => &[Tag::AuthBadMethod, Tag::AuthReplyMore, Tag::AuthDone],
             Self::AuthAccepting => &[Tag::AuthRequest],
+            Self::AuthAcceptingMore => &[Tag::AuthRequestMore],
             Self::SignConnecting | Self::SignAccepting => &[Tag::AuthSignature],
+            Self::CompressionConnecting => &[Tag::CompressionDone],
+            Self::CompressionAccepting => &[Tag::CompressionRequest],
             Self::SessionConnecting => &[Tag::ServerIdent, Tag::IdentMissingFeatures, Tag::Wait],
             Self::SessionReconnecting => &[
                 Tag::SessionReconnectOk,
@@ -129,12 +145,15 @@ impl State {
             Self::HelloConnecting => "HELLO_CONNECTING",
             Self::AuthConnecting => "AUTH_CONNECTING",
             Self::SignConnecting => "AUTH_CONNECTING_SIGN",
+            Self::CompressionConnecting => "COMPRESSION_CONNECTING",
             Self::SessionConnecting => "SESSION_CONNECTING",
             Self::SessionReconnecting => "SESSION_RECONNECTING",
             Self::BannerAccepting => "BANNER_ACCEPTING",
             Self::HelloAccepting => "HELLO_ACCEPTING",
             Self::AuthAccepting => "AUTH_ACCEPTING",
+            Self::AuthAcceptingMore => "AUTH_ACCEPTING_MORE",
             Self::SignAccepting => "AUTH_ACCEPTING_SIGN",
+            Self::CompressionAccepting => "COMPRESSION_ACCEPTING",
             Self::SessionAccepting => "SESSION_ACCEPTING",
             Self::Ready => "READY",
             Self::StartConnect => "START_CONNECT",

@@ -3,6 +3,7 @@
 mod acks;
 mod bad_bytes;
 mod bad_peers;
+mod compression;
 mod decisions;
 mod established;
 mod fault_table;
@@ -13,6 +14,7 @@ mod payloads;
 mod peers;
 mod reactions;
 mod script;
+mod secure;
 mod sessions;
 mod stale;
 mod unexpected;

@@ -52,7 +52,13 @@ pub(crate) fn abort(
     // Payload is linked, however small its slices: what has left of it is dropped right away.
     let mut writer = FrameWriter::new(1, &mut block, &mut blocks, &mut frame);
     let [front, middle, data] = &filled;
-    let len = writer.frame_as(aborted, layout, Tag::Message, header, [front, middle, data]);
+    let len = writer.frame_as(
+        aborted,
+        &mut layout.into(),
+        Tag::Message,
+        header,
+        [front, middle, data],
+    );
     writer.finish();
     debug_assert_eq!(len, at.len);
 
@@ -141,10 +147,10 @@ mod tests {
         let (mut block, mut blocks, mut queue) = (BytesMut::new(), HeapBlocks, TxQueue::new());
         let mut writer = FrameWriter::new(link_from, &mut block, &mut blocks, &mut queue);
         let neighbour = [&other, &none, &none];
-        let before = writer.frame(layout, Tag::Message, &HEADER, neighbour);
+        let before = writer.frame(&mut layout.into(), Tag::Message, &HEADER, neighbour);
         let payloads = [&ours[0], &ours[1], &ours[2]];
-        let len = writer.frame(layout, Tag::Message, &HEADER, payloads);
-        writer.frame(layout, Tag::Message, &HEADER, neighbour);
+        let len = writer.frame(&mut layout.into(), Tag::Message, &HEADER, payloads);
+        writer.frame(&mut layout.into(), Tag::Message, &HEADER, neighbour);
         writer.finish();
         let all: Vec<u8> = queue.iter().flatten().copied().collect();
         if gone > before + len {
@@ -214,7 +220,7 @@ mod tests {
         let payloads = [&none, &none, &data];
         let (mut block, mut blocks, mut queue) = (BytesMut::new(), HeapBlocks, TxQueue::new());
         let mut writer = FrameWriter::new(4096, &mut block, &mut blocks, &mut queue);
-        let len = writer.frame(layout, Tag::Message, &HEADER, payloads);
+        let len = writer.frame(&mut layout.into(), Tag::Message, &HEADER, payloads);
         writer.finish();
         let at = Position {
             before: 0,

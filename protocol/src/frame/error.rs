@@ -1,5 +1,7 @@
 //! Why bytes are not a frame.
 
+use crate::compression::CompressionError;
+
 /// The received bytes are not a frame that we could accept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -52,7 +54,21 @@ pub enum FrameError {
     /// The frame claims to be compressed, which was not negotiated.
     #[error("compressed, though compression was not negotiated")]
     Compressed,
+    /// The segment does not decompress to what was compressed.
+    #[error("segment {segment}: {error}")]
+    Decompression {
+        /// Its index, from 0.
+        segment: usize,
+        /// Why.
+        error: CompressionError,
+    },
     /// The epilogue says neither that the frame is complete nor that it was aborted.
     #[error("late status {0:#04x}")]
     LateStatus(u8),
+    /// A sealed record was changed on its way, or sealed with another key or nonce.
+    #[error("the tag of a sealed record does not match")]
+    TagMismatch,
+    /// The peer has sealed as many records as a key allows, and goes on.
+    #[error("more sealed records than nonces")]
+    NoncesExhausted,
 }

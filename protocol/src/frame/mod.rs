@@ -7,20 +7,28 @@
 //! Source: msgr2 specification, "Frame format"; Ceph's `src/msg/async/frames_v2.{h,cc}`.
 
 mod abort;
+mod assembler;
+mod compress;
 mod error;
+mod input;
 mod preamble;
 mod reader;
+mod secure;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 use crate::crc;
+use crate::wire::Tag;
 
 pub(crate) use abort::{Position, abort};
+pub use assembler::Assembler;
+pub use compress::FrameCompressor;
 pub use error::FrameError;
 pub use preamble::{MAX_SEGMENTS, PREAMBLE_LEN, Preamble, SegmentDescriptor};
 pub(crate) use reader::Head;
 pub use reader::{Frame, FrameReader};
+pub use secure::{End, Opener, Sealer, secure};
 pub use writer::{Blocks, FrameWriter, HeapBlocks, TxQueue, write_control};
 
 /// Which layout the frames of a connection have, agreed on by the banners.
@@ -66,6 +74,13 @@ impl Layout {
     /// The checksum of an empty segment.
     const fn empty_crc(self) -> u32 {
         if self.data_crc { crc::SEGMENT } else { 0 }
+    }
+
+    /// Appends the whole of a segment to `to`, and returns its checksum.
+    #[inline]
+    fn collect(self, segment: &[u8], to: &mut Vec<u8>) -> u32 {
+        to.extend_from_slice(segment);
+        self.crc(self.empty_crc(), segment)
     }
 
     /// Continues the checksum of a segment.
@@ -120,10 +135,12 @@ mod late_status {
     }
 }
 
-/// The most bytes that each segment of a received frame may have. They are checked before any
-/// memory is set aside for the segment.
+/// The most bytes that each segment of a received frame may have, compressed or not, and a handshake
+/// as a whole. They are checked before any memory is set aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
+    /// All that a peer may send until it is authenticated.
+    pub handshake: u32,
     /// The only segment of a control frame.
     pub control: u32,
     /// A message's front.
@@ -134,11 +151,25 @@ pub struct Limits {
     pub data: u32,
 }
 
+impl Limits {
+    /// The most bytes that this segment of such a frame may have; a message's header is a control
+    /// segment by its size.
+    const fn of(&self, tag: Tag, segment: usize) -> u32 {
+        match (tag, segment) {
+            (Tag::Message, 1) => self.front,
+            (Tag::Message, 2) => self.middle,
+            (Tag::Message, 3) => self.data,
+            _ => self.control,
+        }
+    }
+}
+
 impl Default for Limits {
-    /// 64 KiB for control frames, and what the Linux kernel's client takes of a message
+    /// 256 KiB for a handshake, 64 KiB for control frames, and what the Linux kernel's client takes of a message
     /// (`include/linux/ceph/libceph.h`): 16 MiB front, 16 MiB middle, 64 MiB data.
     fn default() -> Self {
         Self {
+            handshake: 256 << 10,
             control: 64 << 10,
             front: 16 << 20,
             middle: 16 << 20,

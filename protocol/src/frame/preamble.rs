@@ -10,6 +10,7 @@
 //! | 28 | 4 | CRC-32C of bytes 0..28 |
 
 use super::{FrameError, Limits, Revision};
+use crate::compression::max_compressed_len;
 use crate::crc;
 use crate::wire::Tag;
 
@@ -43,6 +44,7 @@ pub struct Preamble {
     /// The frame's type.
     pub tag: Tag,
     count: u8,
+    compressed: bool,
     descriptors: [SegmentDescriptor; MAX_SEGMENTS],
 }
 
@@ -57,8 +59,24 @@ impl Preamble {
         Self {
             tag,
             count: used as u8 + 1,
+            compressed: false,
             descriptors,
         }
+    }
+
+    /// The same of a frame whose segments, not the empty ones, are compressed; the lengths are those
+    /// of the compressed segments.
+    #[must_use]
+    pub fn compressed(self) -> Self {
+        Self {
+            compressed: true,
+            ..self
+        }
+    }
+
+    /// Whether the segments are compressed.
+    pub fn is_compressed(&self) -> bool {
+        self.compressed
     }
 
     /// The segments that the frame has, one to four.
@@ -88,6 +106,9 @@ impl Preamble {
             slot[..4].copy_from_slice(&segment.len.to_le_bytes());
             slot[4..].copy_from_slice(&segment.alignment.to_le_bytes());
         }
+        if self.compressed {
+            wire[FLAGS] = FLAG_COMPRESSED;
+        }
         let crc = crc::crc32c(crc::PREAMBLE, &wire[..CRC]);
         wire[CRC..].copy_from_slice(&crc.to_le_bytes());
         wire
@@ -97,7 +118,7 @@ impl Preamble {
     ///
     /// # Errors
     /// [`FrameError`] if the bytes are damaged, announce something that no frame has, or a segment
-    /// longer than `limits`.
+    /// longer than `limits`, or than they can become when they are compressed.
     pub fn decode(wire: &[u8; PREAMBLE_LEN], limits: &Limits) -> Result<Self, FrameError> {
         let computed = crc::crc32c(crc::PREAMBLE, &wire[..CRC]);
         let received = u32::from_le_bytes([wire[28], wire[29], wire[30], wire[31]]);
@@ -105,9 +126,7 @@ impl Preamble {
             return Err(FrameError::PreambleCrc { received, computed });
         }
         let tag = Tag::try_from(wire[0]).map_err(|_| FrameError::UnknownTag(wire[0]))?;
-        if wire[FLAGS] & FLAG_COMPRESSED != 0 {
-            return Err(FrameError::Compressed);
-        }
+        let compressed = wire[FLAGS] & FLAG_COMPRESSED != 0;
         let count = wire[1];
         let most = if tag == Tag::Message {
             MAX_SEGMENTS as u8
@@ -124,7 +143,11 @@ impl Preamble {
         for (segment, (descriptor, slot)) in descriptors.iter_mut().zip(slots).enumerate() {
             descriptor.len = u32::from_le_bytes([slot[0], slot[1], slot[2], slot[3]]);
             descriptor.alignment = u16::from_le_bytes([slot[4], slot[5]]);
-            check(tag, segment, *descriptor, limits)?;
+            let mut limit = limits.of(tag, segment);
+            if compressed {
+                limit = u32::try_from(max_compressed_len(limit as usize)).unwrap_or(u32::MAX);
+            }
+            check(segment, *descriptor, limit)?;
         }
         if count > 1 && descriptors[usize::from(count) - 1].len == 0 {
             return Err(FrameError::LastSegmentEmpty(count));
@@ -132,24 +155,17 @@ impl Preamble {
         Ok(Self {
             tag,
             count,
+            compressed,
             descriptors,
         })
     }
 }
 
 fn check(
-    tag: Tag,
     segment: usize,
     SegmentDescriptor { len, alignment }: SegmentDescriptor,
-    limits: &Limits,
+    limit: u32,
 ) -> Result<(), FrameError> {
-    let limit = match (tag, segment) {
-        (Tag::Message, 1) => limits.front,
-        (Tag::Message, 2) => limits.middle,
-        (Tag::Message, 3) => limits.data,
-        // A message's header is a control segment by its size.
-        _ => limits.control,
-    };
     if len > limit {
         return Err(FrameError::SegmentTooLong {
             segment,

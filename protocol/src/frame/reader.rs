@@ -1,15 +1,17 @@
 //! [`FrameReader`]: received bytes in, frames out; segments are slices of what was received.
 
-use std::collections::VecDeque;
-use std::{iter, mem};
+use std::mem;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
+use super::input::Input;
 use super::preamble::SegmentDescriptor;
 use super::{
-    FrameError, Layout, Limits, MAX_EPILOGUE_LEN, MAX_SEGMENTS, PREAMBLE_LEN, Preamble, Revision,
-    late_status,
+    FrameError, Layout, Limits, MAX_EPILOGUE_LEN, MAX_SEGMENTS, Opener, PREAMBLE_LEN, Preamble,
+    Revision, late_status,
 };
+use crate::compression::{Algorithm, CompressionError, Decompressor};
+use crate::message::HEADER_LEN;
 use crate::payload::Payload;
 use crate::wire::Tag;
 
@@ -51,6 +53,14 @@ pub struct FrameReader {
     /// What the application gets, never copied.
     rest: [Payload; MAX_SEGMENTS - 1],
     crcs: [u32; MAX_SEGMENTS],
+    /// In secure mode.
+    opener: Option<Box<Opener>>,
+    /// If compression was agreed on.
+    decompressor: Option<Box<Decompressor>>,
+    /// Whether the sender gave up on the frame being read, known at its end.
+    aborted: bool,
+    /// What its payloads decompress to, in bytes, once somebody has asked.
+    uncompressed: Option<usize>,
 }
 
 /// What the next bytes belong to.
@@ -60,6 +70,8 @@ enum Stage {
     Segment(usize),
     FirstCrc,
     Epilogue,
+    /// What follows a preamble in secure mode.
+    Sealed,
     /// Nothing: the frame is whole.
     Done,
 }
@@ -79,7 +91,22 @@ impl FrameReader {
             first: Vec::new(),
             rest: Default::default(),
             crcs: [layout.empty_crc(); MAX_SEGMENTS],
+            opener: None,
+            decompressor: None,
+            aborted: false,
+            uncompressed: None,
         }
+    }
+
+    /// From the next byte on, frames are opened by `opener`, which knows their layout.
+    pub fn secure(&mut self, opener: Opener) {
+        debug_assert!(matches!(self.stage, Stage::Preamble));
+        self.opener = Some(Box::new(opener));
+    }
+
+    /// From the next frame on, frames may be compressed by this algorithm.
+    pub fn decompress(&mut self, algorithm: Algorithm) {
+        self.decompressor = Some(Box::new(Decompressor::new(algorithm)));
     }
 
     /// Appends the next received bytes.
@@ -98,7 +125,12 @@ impl FrameReader {
 
     /// Whether the bytes received so far end within a frame.
     pub fn is_mid_frame(&self) -> bool {
-        !matches!(self.stage, Stage::Preamble) || self.input.len > 0
+        !matches!(self.stage, Stage::Preamble) || self.input.len() > 0
+    }
+
+    /// How many bytes were pushed that belong to none of the frames returned so far.
+    pub(crate) fn unread(&self) -> usize {
+        self.input.len()
     }
 
     /// Takes `n` bytes that are not part of a frame: the banner's.
@@ -160,23 +192,50 @@ impl FrameReader {
     /// As [`next_frame`](Self::next_frame), but leaves the segments where they are: a frame is
     /// large, and moving it costs as much as reading it.
     pub(crate) fn next_head(&mut self) -> Result<Option<Head>, FrameError> {
-        let mut aborted = false;
+        if !self.collect()? {
+            return Ok(None);
+        }
+        if self.preamble.is_compressed() {
+            self.decompress_segments()?;
+        }
+        self.stage = Stage::Preamble;
+        Ok(Some(Head {
+            tag: self.preamble.tag,
+            aborted: self.aborted,
+        }))
+    }
+
+    /// Receives what has come of a frame; returns whether it is whole.
+    #[inline]
+    fn collect(&mut self) -> Result<bool, FrameError> {
+        if self.next_tag()?.is_none() {
+            return Ok(false);
+        }
+        if self.stage == Stage::Segment(0) && self.receive_run()? {
+            self.stage = Stage::Done;
+            return Ok(true);
+        }
+        self.collect_by_stages()
+    }
+
+    #[inline(never)]
+    fn collect_by_stages(&mut self) -> Result<bool, FrameError> {
         loop {
             match self.stage {
                 Stage::Preamble => {
                     if !self.receive_preamble()? {
-                        return Ok(None);
+                        return Ok(false);
                     }
                 }
                 Stage::Segment(segment) => {
                     if !self.receive_segment(segment) {
-                        return Ok(None);
+                        return Ok(false);
                     }
                     self.stage = self.after_segment(segment);
                 }
                 Stage::FirstCrc => {
                     let Some(wire) = self.input.take_array() else {
-                        return Ok(None);
+                        return Ok(false);
                     };
                     self.check_segment(0, u32::from_le_bytes(wire))?;
                     self.stage = self.next_segment(0);
@@ -186,18 +245,20 @@ impl FrameReader {
                     let count = self.preamble.segments().len();
                     let wire = &mut wire[..self.layout.revision.epilogue_len(count)];
                     if !self.input.copy_to(wire) {
-                        return Ok(None);
+                        return Ok(false);
                     }
-                    aborted = self.check_epilogue(wire)?;
+                    self.aborted = self.check_epilogue(wire)?;
                     self.stage = Stage::Done;
                 }
-                Stage::Done => {
-                    self.stage = Stage::Preamble;
-                    return Ok(Some(Head {
-                        tag: self.preamble.tag,
-                        aborted,
-                    }));
+                Stage::Sealed => {
+                    let opener = self.opener.as_mut().expect("in secure mode");
+                    if !opener.receive(&mut self.input, &mut self.first, &mut self.rest)? {
+                        return Ok(false);
+                    }
+                    self.aborted = opener.is_aborted()?;
+                    self.stage = Stage::Done;
                 }
+                Stage::Done => return Ok(true),
             }
         }
     }
@@ -211,7 +272,67 @@ impl FrameReader {
         Ok(Some(self.preamble.tag))
     }
 
-    /// The sum of the lengths of all segments but the first, of the frame whose preamble is there.
+    /// Whether the frame whose preamble is there is compressed.
+    #[inline]
+    pub(crate) fn is_compressed(&self) -> bool {
+        self.preamble.is_compressed()
+    }
+
+    /// What [`payload_len`](Self::payload_len) will be when that frame is decompressed; `None` until
+    /// it is whole.
+    pub(crate) fn uncompressed_payload_len(&mut self) -> Result<Option<usize>, FrameError> {
+        if !self.collect()? || self.uncompressed.is_some() {
+            return Ok(self.uncompressed);
+        }
+        let mut sum = 0;
+        if !self.aborted {
+            for segment in 1..MAX_SEGMENTS {
+                sum += self.with_payload(segment, Decompressor::uncompressed_len)?;
+            }
+        }
+        self.uncompressed = Some(sum);
+        Ok(Some(sum))
+    }
+
+    #[cold]
+    fn decompress_segments(&mut self) -> Result<(), FrameError> {
+        self.uncompressed = None;
+        let decompressor = self.decompressor.as_mut().expect("checked by its preamble");
+        if !self.first.is_empty() {
+            let limit = self.limits.of(self.preamble.tag, 0) as usize;
+            self.first = decompressor
+                .decompress(&self.first, limit)
+                .map_err(|error| FrameError::Decompression { segment: 0, error })?;
+        }
+        for segment in 1..MAX_SEGMENTS {
+            // What follows the first segment of an aborted frame is filler.
+            self.rest[segment - 1] = if self.aborted {
+                Payload::new()
+            } else {
+                self.with_payload(segment, Decompressor::decompress)?.into()
+            };
+        }
+        Ok(())
+    }
+
+    /// What `take` makes of a compressed segment, within its limit; nothing of an empty one.
+    fn with_payload<T: Default>(
+        &mut self,
+        segment: usize,
+        take: impl FnOnce(&mut Decompressor, &[u8], usize) -> Result<T, CompressionError>,
+    ) -> Result<T, FrameError> {
+        let payload = &self.rest[segment - 1];
+        if payload.is_empty() {
+            return Ok(T::default());
+        }
+        let decompressor = self.decompressor.as_mut().expect("checked by its preamble");
+        let limit = self.limits.of(self.preamble.tag, segment) as usize;
+        take(decompressor, &payload.contiguous(), limit)
+            .map_err(|error| FrameError::Decompression { segment, error })
+    }
+
+    /// The sum of the lengths of all segments but the first, of the frame whose preamble is there;
+    /// of the compressed ones, if it is.
     pub(crate) fn payload_len(&self) -> usize {
         let rest = 1..MAX_SEGMENTS;
         rest.map(|segment| self.preamble.segment_len(segment)).sum()
@@ -219,17 +340,43 @@ impl FrameReader {
 
     #[inline]
     fn receive_preamble(&mut self) -> Result<bool, FrameError> {
+        if self.opener.is_some() {
+            return self.receive_sealed_preamble();
+        }
         let Some(wire) = self.input.take_array() else {
             return Ok(false);
         };
         if wire != self.preamble_wire {
             self.preamble = Preamble::decode(&wire, &self.limits)?;
+            self.check_compression()?;
             self.preamble_wire = wire;
         }
+        self.aborted = false;
         self.first.clear();
         self.crcs = [self.layout.empty_crc(); MAX_SEGMENTS];
         self.stage = Stage::Segment(0);
         Ok(true)
+    }
+
+    #[inline(never)]
+    fn receive_sealed_preamble(&mut self) -> Result<bool, FrameError> {
+        let opener = self.opener.as_mut().expect("in secure mode");
+        let Some(preamble) = opener.preamble(&mut self.input, &self.limits, &mut self.first)?
+        else {
+            return Ok(false);
+        };
+        self.preamble = preamble;
+        self.check_compression()?;
+        self.aborted = false;
+        self.stage = Stage::Sealed;
+        Ok(true)
+    }
+
+    fn check_compression(&self) -> Result<(), FrameError> {
+        if self.preamble.is_compressed() && self.decompressor.is_none() {
+            return Err(FrameError::Compressed);
+        }
+        Ok(())
     }
 
     fn segment_missing(&self, segment: usize) -> usize {
@@ -264,6 +411,61 @@ impl FrameReader {
             }
         }
         true
+    }
+
+    /// Receives all that follows the preamble of a message, if it lies in one run, as it mostly does.
+    /// The same as going through the stages one by one.
+    #[inline]
+    fn receive_run(&mut self) -> Result<bool, FrameError> {
+        const EPILOGUE_LEN: usize = Revision::Rev1.epilogue_len(MAX_SEGMENTS);
+        let count = self.preamble.segments().len();
+        let first_len = self.preamble.segment_len(0);
+        let received = self.first.len();
+        if self.layout.revision != Revision::Rev1 || count == 1 || first_len == 0 || received > 0 {
+            return Ok(false);
+        }
+        let run = self.input.run();
+        let Some((first, run)) = run.split_at_checked(first_len) else {
+            return Ok(false);
+        };
+        let Some((first_crc, run)) = run.split_first_chunk() else {
+            return Ok(false);
+        };
+        let Some((mut payload, run)) = run.split_at_checked(self.payload_len()) else {
+            return Ok(false);
+        };
+        let Some([status, crcs @ ..]) = run.first_chunk::<EPILOGUE_LEN>() else {
+            return Ok(false);
+        };
+        let layout = self.layout;
+        self.crcs[0] = match <&[u8; HEADER_LEN]>::try_from(first) {
+            // Copied and summed in line, because the length is known.
+            Ok(header) => layout.collect(header, &mut self.first),
+            Err(_) => layout.collect(first, &mut self.first),
+        };
+        self.check_segment(0, u32::from_le_bytes(*first_crc))?;
+        for (segment, crc) in (1..count).zip(crcs.as_chunks().0) {
+            let (bytes, rest) = payload.split_at(self.preamble.segment_len(segment));
+            self.crcs[segment] = self.layout.crc(self.crcs[segment], bytes);
+            self.check_segment(segment, u32::from_le_bytes(*crc))?;
+            payload = rest;
+        }
+        self.aborted = self.late_status(*status)?;
+        self.input.advance(first_len + size_of::<u32>());
+        for segment in 1..count {
+            let len = self.preamble.segment_len(segment);
+            if len > 0 {
+                // The last one is never empty.
+                let skipped = if segment + 1 == count {
+                    EPILOGUE_LEN
+                } else {
+                    0
+                };
+                let slice = self.input.take_within(len, skipped);
+                self.rest[segment - 1] = slice.into();
+            }
+        }
+        Ok(true)
     }
 
     fn after_segment(&self, segment: usize) -> Stage {
@@ -308,96 +510,10 @@ impl FrameReader {
         for (segment, crc) in segments.zip(crcs.as_chunks().0) {
             self.check_segment(segment, u32::from_le_bytes(*crc))?;
         }
-        late_status::is_aborted(self.layout.revision, status[0])
-            .ok_or(FrameError::LateStatus(status[0]))
-    }
-}
-
-/// Received bytes that no frame has claimed yet.
-#[derive(Debug, Clone, Default)]
-struct Input {
-    /// The run that comes next; empty only if there is none.
-    front: Bytes,
-    /// The runs behind it.
-    later: VecDeque<Bytes>,
-    len: usize,
-}
-
-impl Input {
-    fn push(&mut self, slice: Bytes) {
-        if slice.is_empty() {
-            return;
-        }
-        self.len += slice.len();
-        if self.front.is_empty() {
-            self.front = slice;
-        } else {
-            self.later.push_back(slice);
-        }
+        self.late_status(status[0])
     }
 
-    fn slices(&self) -> impl Iterator<Item = &Bytes> {
-        iter::once(&self.front).chain(&self.later)
-    }
-
-    /// Up to `most` bytes that lie in one run, without taking them.
-    fn front(&self, most: usize) -> Option<&[u8]> {
-        let front = &self.front;
-        (!front.is_empty()).then(|| &front[..front.len().min(most)])
-    }
-
-    /// Takes bytes off the first run, which has as many.
-    #[inline]
-    fn advance(&mut self, n: usize) {
-        self.len -= n;
-        self.front.advance(n);
-        if self.front.is_empty() {
-            self.next_run();
-        }
-    }
-
-    /// Takes what is left of the first run.
-    fn next_run(&mut self) -> Bytes {
-        mem::replace(&mut self.front, self.later.pop_front().unwrap_or_default())
-    }
-
-    /// Up to `most` bytes that lie in one run.
-    fn take_slice(&mut self, most: usize) -> Option<Bytes> {
-        if self.front.is_empty() {
-            return None;
-        }
-        let slice = if self.front.len() > most {
-            self.front.split_to(most)
-        } else {
-            self.next_run()
-        };
-        self.len -= slice.len();
-        Some(slice)
-    }
-
-    /// The next `N` bytes, or nothing if there are not enough.
-    #[inline]
-    fn take_array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        if let Some(array) = self.front.first_chunk().copied() {
-            self.advance(N);
-            return Some(array);
-        }
-        let mut array = [0; N];
-        self.copy_to(&mut array).then_some(array)
-    }
-
-    /// Fills `buffer`, or does nothing if there are not enough bytes.
-    fn copy_to(&mut self, buffer: &mut [u8]) -> bool {
-        if self.len < buffer.len() {
-            return false;
-        }
-        let mut filled = 0;
-        while filled < buffer.len() {
-            let n = self.front.len().min(buffer.len() - filled);
-            buffer[filled..filled + n].copy_from_slice(&self.front[..n]);
-            filled += n;
-            self.advance(n);
-        }
-        true
+    fn late_status(&self, status: u8) -> Result<bool, FrameError> {
+        late_status::is_aborted(self.layout.revision, status).ok_or(FrameError::LateStatus(status))
     }
 }

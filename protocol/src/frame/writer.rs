@@ -5,10 +5,10 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::preamble::SegmentDescriptor;
 use super::{
-    Layout, MAX_EPILOGUE_LEN, MAX_SEGMENTS, PREAMBLE_LEN, Preamble, Revision, late_status,
+    Assembler, Layout, MAX_EPILOGUE_LEN, MAX_SEGMENTS, PREAMBLE_LEN, Revision, late_status,
 };
+use crate::message::HEADER_LEN;
 use crate::payload::Payload;
 use crate::wire::Tag;
 
@@ -19,6 +19,12 @@ pub type TxQueue = VecDeque<Bytes>;
 pub trait Blocks {
     /// Takes back a used-up block and returns an empty one with room for `len` bytes or more.
     fn exchange(&mut self, used_up: BytesMut, len: usize) -> BytesMut;
+
+    /// A block with room for `len` bytes that nobody gives back: when the last slice of it is gone,
+    /// it may be used again.
+    fn exact(&mut self, len: usize) -> BytesMut {
+        BytesMut::with_capacity(len)
+    }
 }
 
 /// [`Blocks`] from the heap, for tests and tools.
@@ -31,18 +37,18 @@ impl Blocks for HeapBlocks {
     }
 }
 
-/// Control segments and a message's header want 8 byte alignment, data a page: Ceph's
-/// `segment_t::DEFAULT_ALIGNMENT` and `PAGE_SIZE_ALIGNMENT` in `src/msg/async/frames_v2.h`.
-const ALIGNMENT: [u16; MAX_SEGMENTS] = [8, 8, 8, 4096];
+/// What a frame of one segment has besides it, at most: in secure mode padding and a record's tag
+/// for each of preamble, segment and epilogue.
+const MAX_OVERHEAD: usize = PREAMBLE_LEN + 3 * 32 + MAX_EPILOGUE_LEN;
 
 /// Appends a frame of one segment to `out`.
-pub fn write_control(layout: Layout, tag: Tag, segment: &[u8], out: &mut BytesMut) {
-    out.reserve(PREAMBLE_LEN + segment.len() + size_of::<u32>() + MAX_EPILOGUE_LEN);
+pub fn write_control(assembler: &mut Assembler, tag: Tag, segment: &[u8], out: &mut BytesMut) {
+    out.reserve(segment.len() + MAX_OVERHEAD);
     let none = Payload::new();
     // With room for the whole frame, neither another block nor the queue is ever needed.
     let mut queue = TxQueue::new();
     FrameWriter::new(usize::MAX, out, &mut HeapBlocks, &mut queue).frame(
-        layout,
+        assembler,
         tag,
         segment,
         [&none, &none, &none],
@@ -56,9 +62,9 @@ pub fn write_control(layout: Layout, tag: Tag, segment: &[u8], out: &mut BytesMu
 /// however many frames it holds; a slice of `link_from` bytes or more is linked instead of copied.
 pub struct FrameWriter<'a> {
     link_from: usize,
-    block: &'a mut BytesMut,
-    blocks: &'a mut dyn Blocks,
-    queue: &'a mut TxQueue,
+    pub(super) block: &'a mut BytesMut,
+    pub(super) blocks: &'a mut dyn Blocks,
+    pub(super) queue: &'a mut TxQueue,
 }
 
 impl fmt::Debug for FrameWriter<'_> {
@@ -91,67 +97,110 @@ impl<'a> FrameWriter<'a> {
         self.block.put_slice(bytes);
     }
 
-    /// Appends a frame: its first segment, and the rest as payloads. Returns its size in bytes.
+    /// Appends a frame: its first segment, and the rest as payloads. Returns its size in bytes; 0 if
+    /// the assembler is [exhausted](Assembler::is_exhausted).
     pub fn frame(
         &mut self,
-        layout: Layout,
+        assembler: &mut Assembler,
         tag: Tag,
         first: &[u8],
         rest: [&Payload; MAX_SEGMENTS - 1],
     ) -> usize {
-        self.frame_as(
-            late_status::complete(layout.revision),
-            layout,
-            tag,
-            first,
-            rest,
-        )
+        let status = late_status::complete(assembler.layout.revision);
+        self.frame_as(status, assembler, tag, first, rest)
     }
 
     /// Appends a message frame of which only the header counts; `front` must not be empty.
     pub(crate) fn aborted_message(
         &mut self,
-        layout: Layout,
+        assembler: &mut Assembler,
         header: &[u8],
         front: &Payload,
     ) -> usize {
         let none = Payload::new();
-        let status = late_status::aborted(layout.revision, true)
-            .unwrap_or(late_status::complete(layout.revision));
-        self.frame_as(status, layout, Tag::Message, header, [front, &none, &none])
+        let revision = assembler.layout.revision;
+        let status =
+            late_status::aborted(revision, true).unwrap_or(late_status::complete(revision));
+        self.frame_as(
+            status,
+            assembler,
+            Tag::Message,
+            header,
+            [front, &none, &none],
+        )
     }
 
     /// The same as [`frame`](Self::frame), with a late status of its own.
+    #[inline]
     pub(super) fn frame_as(
         &mut self,
         status: u8,
-        layout: Layout,
+        assembler: &mut Assembler,
         tag: Tag,
         first: &[u8],
         rest: [&Payload; MAX_SEGMENTS - 1],
     ) -> usize {
-        let lens = [first.len(), rest[0].len(), rest[1].len(), rest[2].len()];
-        let mut descriptors = [SegmentDescriptor::default(); MAX_SEGMENTS];
-        for ((descriptor, len), alignment) in descriptors.iter_mut().zip(lens).zip(ALIGNMENT) {
-            descriptor.len = u32::try_from(len).expect("segments are limited before they get here");
-            descriptor.alignment = alignment;
+        if assembler.compressor.is_some()
+            && let Some(len) = self.compressed(status, assembler, tag, first, rest)
+        {
+            return len;
         }
-        let preamble = Preamble::new(tag, descriptors);
-        let count = preamble.segments().len();
+        self.lay_out(status, assembler, tag, false, first, rest)
+    }
 
-        self.make_room(PREAMBLE_LEN + first.len() + size_of::<u32>() + MAX_EPILOGUE_LEN);
-        self.block.put_slice(&preamble.encode());
-        self.block.put_slice(first);
-        let mut crcs = [0; MAX_SEGMENTS];
-        crcs[0] = layout.crc(layout.empty_crc(), first);
-        if layout.revision == Revision::Rev1 && !first.is_empty() {
-            self.block.put_u32_le(crcs[0]);
+    /// The same, if it is worth compressing.
+    #[inline(never)]
+    fn compressed(
+        &mut self,
+        status: u8,
+        assembler: &mut Assembler,
+        tag: Tag,
+        first: &[u8],
+        rest: [&Payload; MAX_SEGMENTS - 1],
+    ) -> Option<usize> {
+        if status != late_status::complete(assembler.layout.revision) {
+            return None;
         }
-        for (payload, crc) in rest.iter().zip(&mut crcs[1..]).take(count - 1) {
+        let [first, rest @ ..] = assembler.compressor.as_mut()?.compress(first, rest)?;
+        let [front, middle, data] = &rest.map(Payload::from);
+        Some(self.lay_out(status, assembler, tag, true, &first, [front, middle, data]))
+    }
+
+    /// The same for segments that are compressed already, if they are to be.
+    pub(super) fn lay_out(
+        &mut self,
+        status: u8,
+        assembler: &mut Assembler,
+        tag: Tag,
+        compressed: bool,
+        first: &[u8],
+        rest: [&Payload; MAX_SEGMENTS - 1],
+    ) -> usize {
+        let lens = [first.len(), rest[0].len(), rest[1].len(), rest[2].len()];
+        assembler.prepare(tag, lens, compressed);
+        let Assembler {
+            layout,
+            sealer,
+            head,
+            ..
+        } = assembler;
+        if let Some(sealer) = sealer {
+            return self.sealed(sealer, status, &head.preamble, first, rest);
+        }
+        let layout = *layout;
+        let count = head.preamble.segments().len();
+
+        let mut crcs = [0; MAX_SEGMENTS];
+        crcs[0] = match <&[u8; HEADER_LEN]>::try_from(first) {
+            // Written in line, because the length is known.
+            Ok(header) => self.begin(&head.wire, header, layout),
+            Err(_) => self.begin(&head.wire, first, layout),
+        };
+        for (payload, crc) in rest.into_iter().zip(&mut crcs[1..count]) {
             *crc = self.payload(payload, layout);
         }
         self.epilogue(status, layout.revision, count, &crcs);
-        preamble.frame_len(layout.revision)
+        head.frame_len
     }
 
     /// Hands what was written since the last call to the queue.
@@ -161,6 +210,20 @@ impl<'a> FrameWriter<'a> {
         }
     }
 
+    /// Writes a preamble and the first segment; returns the segment's checksum.
+    #[inline]
+    fn begin(&mut self, preamble: &[u8; PREAMBLE_LEN], first: &[u8], layout: Layout) -> u32 {
+        self.make_room(PREAMBLE_LEN + first.len() + size_of::<u32>() + MAX_EPILOGUE_LEN);
+        let crc = layout.crc(layout.empty_crc(), first);
+        self.block.put_slice(preamble);
+        self.block.put_slice(first);
+        if layout.revision.first_crc_len(first.len()) > 0 {
+            self.block.put_u32_le(crc);
+        }
+        crc
+    }
+
+    #[inline]
     fn payload(&mut self, payload: &Payload, layout: Layout) -> u32 {
         let mut crc = layout.empty_crc();
         for slice in payload.slices() {
@@ -187,19 +250,22 @@ impl<'a> FrameWriter<'a> {
             return;
         }
         self.make_room(MAX_EPILOGUE_LEN);
-        let first = match revision {
-            Revision::Rev0 => 0,
-            Revision::Rev1 => 1,
-        };
         let mut wire = [status; MAX_EPILOGUE_LEN];
-        for (slot, crc) in wire[1..].as_chunks_mut().0.iter_mut().zip(&crcs[first..]) {
+        for (slot, crc) in wire[1..].as_chunks_mut().0.iter_mut().zip(crcs) {
             *slot = crc.to_le_bytes();
         }
-        self.block.put_slice(&wire[..revision.epilogue_len(count)]);
+        match revision {
+            Revision::Rev0 => self.block.put_slice(&wire),
+            // The first segment's is right behind it already.
+            Revision::Rev1 => {
+                wire[4] = status;
+                self.block.put_slice(&wire[4..]);
+            }
+        }
     }
 
     #[inline]
-    fn make_room(&mut self, len: usize) {
+    pub(super) fn make_room(&mut self, len: usize) {
         if self.block.capacity() - self.block.len() < len {
             self.exchange(len);
         }

@@ -1,5 +1,8 @@
 //! HELLO and the authentication frames.
 
+use std::fmt;
+use std::str::FromStr;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::codec::{put_blob, put_list};
@@ -28,6 +31,57 @@ impl Control for Hello {
             entity_type: EntityType::decode(reader)?,
             peer_addr: EntityAddr::decode(reader)?,
         })
+    }
+}
+
+/// How the frames of a connection are protected: `CEPH_CON_MODE_*` in Ceph's
+/// `src/include/ceph_fs.h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Checksums, which show accidents only.
+    Crc = 1,
+    /// AES-128-GCM.
+    Secure = 2,
+}
+
+impl Mode {
+    /// The mode of this number, if there is one.
+    pub const fn from_number(number: u32) -> Option<Self> {
+        match number {
+            1 => Some(Self::Crc),
+            2 => Some(Self::Secure),
+            _ => None,
+        }
+    }
+
+    /// As Ceph's options write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Crc => "crc",
+            Self::Secure => "secure",
+        }
+    }
+}
+
+/// The text names no connection mode.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown mode {0:?}, one of: crc, secure")]
+pub struct UnknownMode(String);
+
+impl FromStr for Mode {
+    type Err = UnknownMode;
+
+    fn from_str(text: &str) -> Result<Self, UnknownMode> {
+        let mut modes = [Self::Crc, Self::Secure].into_iter();
+        modes
+            .find(|mode| mode.name() == text)
+            .ok_or_else(|| UnknownMode(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -92,7 +92,7 @@ impl<'a> Reader<'a> {
 }
 
 /// Appends a length and the bytes.
-pub(crate) fn put_blob(out: &mut BytesMut, bytes: &[u8]) {
+pub(crate) fn put_blob(out: &mut impl BufMut, bytes: &[u8]) {
     out.put_u32_le(u32::try_from(bytes.len()).expect("our own blobs are short"));
     out.put_slice(bytes);
 }

@@ -27,6 +27,7 @@ pub use addr::{AddrType, EntityAddr, ParseAddrError};
 pub use addr_vec::EntityAddrVec;
 pub use auth::{
     AuthBadMethod, AuthDone, AuthReplyMore, AuthRequest, AuthRequestMore, AuthSignature, Hello,
+    Mode, UnknownMode,
 };
 pub use codec::Reader;
 pub use compression::{CompressionDone, CompressionRequest};

@@ -32,7 +32,7 @@ macro_rules! entity_types {
                 }
             }
 
-            fn from_number(number: u64) -> Result<Self, Malformed> {
+            pub(crate) fn from_number(number: u64) -> Result<Self, Malformed> {
                 match number {
                     $($number => Ok(Self::$variant),)*
                     value => Err(Malformed::UnknownValue { what: "entity type", value }),
@@ -164,7 +164,7 @@ pub struct AuthName {
 
 impl AuthName {
     /// Appends type (LE32) and id (length LE32, bytes).
-    pub fn encode(&self, out: &mut BytesMut) {
+    pub fn encode(&self, out: &mut impl BufMut) {
         out.put_u32_le(u32::from(self.kind as u8));
         put_blob(out, self.id.as_bytes());
     }

@@ -5,15 +5,18 @@
 
 #![allow(clippy::unwrap_used)] // Not only in `#[test]` functions.
 
+mod compressed;
 mod layouts;
 mod replay;
+mod secure;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::{Bytes, BytesMut};
+use msgr_protocol::compression::Algorithm;
 use msgr_protocol::frame::{Frame, FrameReader, Layout, Revision, write_control};
-use msgr_protocol::wire::{Control, Tag};
+use msgr_protocol::wire::{CompressionDone, CompressionRequest, Control, Tag};
 use msgr_protocol::{FrameWriter, HEADER_LEN, Header, HeapBlocks, Limits, Message, TxQueue};
 
 const REV1: Layout = Layout {
@@ -21,8 +24,11 @@ const REV1: Layout = Layout {
     data_crc: true,
 };
 
-/// What both ends of every captured connection sent first: msgr2.1 supported, nothing required.
+/// What both ends of a captured connection sent first: msgr2.1 supported, nothing required.
 const BANNER: &[u8; 26] = b"ceph v2\n\x10\0\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+
+/// The same of those between OSDs, which offer compression as well.
+const COMPRESSION_BANNER: &[u8; 26] = b"ceph v2\n\x10\0\x03\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
 fn vectors() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors")
@@ -43,12 +49,38 @@ fn stream(name: &str) -> Vec<u8> {
 
 /// The frames behind the banner, of which none is cut short.
 fn frames(stream: &[u8]) -> Vec<Frame> {
-    assert_eq!(stream[..BANNER.len()], *BANNER);
+    let (banner, stream) = stream.split_at(BANNER.len());
+    assert!(banner == BANNER || banner == COMPRESSION_BANNER);
     let mut reader = FrameReader::new(REV1, Limits::default());
-    reader.push(Bytes::copy_from_slice(&stream[BANNER.len()..]));
-    let frames = std::iter::from_fn(|| reader.next_frame().unwrap()).collect();
+    reader.push(Bytes::copy_from_slice(stream));
+    let mut frames = Vec::new();
+    while let Some(frame) = reader.next_frame().unwrap() {
+        if let Some(algorithm) = agreed(&frame) {
+            reader.decompress(algorithm);
+        }
+        frames.push(frame);
+    }
     assert!(!reader.is_mid_frame(), "bytes are left over");
     frames
+}
+
+/// What may compress the frames behind this one.
+fn agreed(frame: &Frame) -> Option<Algorithm> {
+    let payload = frame.segments[0].contiguous();
+    let (is_compress, method) = match frame.tag {
+        Tag::CompressionRequest => {
+            let request = CompressionRequest::decode(&payload).unwrap();
+            // They were configured with one.
+            (request.is_compress, request.preferred_methods[0])
+        }
+        Tag::CompressionDone => {
+            let done = CompressionDone::decode(&payload).unwrap();
+            (done.is_compress, done.method)
+        }
+        _ => return None,
+    };
+    let algorithm = is_compress.then(|| Algorithm::from_id(method));
+    algorithm.map(|known| known.expect("known"))
 }
 
 /// The first frame of its kind in a stream.
@@ -77,7 +109,7 @@ fn message(frame: Frame) -> Message {
 fn write_frame<C: Control>(frame: &C, out: &mut BytesMut) {
     let mut payload = BytesMut::new();
     frame.encode(&mut payload);
-    write_control(REV1, C::TAG, &payload, out);
+    write_control(&mut REV1.into(), C::TAG, &payload, out);
 }
 
 /// The banner and these control frames, laid out.
@@ -93,7 +125,12 @@ use handshake;
 fn message_frame(message: &Message) -> Vec<u8> {
     let payloads = [&message.front, &message.middle, &message.data];
     written(|writer| {
-        writer.frame(REV1, Tag::Message, &message.header.encode(), payloads);
+        writer.frame(
+            &mut REV1.into(),
+            Tag::Message,
+            &message.header.encode(),
+            payloads,
+        );
         writer.finish();
     })
 }

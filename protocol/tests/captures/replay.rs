@@ -4,16 +4,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use msgr_protocol::auth::AuthNone;
+use msgr_protocol::compression::Algorithm;
 use msgr_protocol::wire::{
     AuthBadMethod, AuthDone, AuthRequest, AuthSignature, ClientIdent, Control, Hello, Keepalive2,
     Keepalive2Ack, Reader, ServerIdent, Tag, ident_flags,
 };
 use msgr_protocol::{
-    AuthName, Cause, Config, Connection, ConnectionError, EntityName, Event, FeaturePair, Features,
-    Opening, PeerMisbehaved, Policy, State,
+    AuthName, Cause, Config, Connection, ConnectionError, EntityName, EntityType, Event,
+    FeaturePair, Features, Message, Opening, PeerMisbehaved, PerPeer, Policy, State,
 };
 
-use super::{find, frames, handshake, message, stream, write_frame, written};
+use super::{agreed, find, frames, handshake, message, stream, write_frame, written};
 
 /// The captured connections without authentication.
 const SESSIONS: [&str; 5] = [
@@ -25,18 +27,18 @@ const SESSIONS: [&str; 5] = [
 ];
 
 /// Both sides of a captured connection, and what they said about themselves.
-struct Session {
-    client: Vec<u8>,
-    server: Vec<u8>,
-    client_hello: Hello,
-    server_hello: Hello,
-    request: AuthRequest,
-    client_ident: ClientIdent,
-    server_ident: ServerIdent,
+pub(super) struct Session {
+    pub(super) client: Vec<u8>,
+    pub(super) server: Vec<u8>,
+    pub(super) client_hello: Hello,
+    pub(super) server_hello: Hello,
+    pub(super) request: AuthRequest,
+    pub(super) client_ident: ClientIdent,
+    pub(super) server_ident: ServerIdent,
 }
 
 impl Session {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let client = stream(&format!("{name}.client"));
         let server = stream(&format!("{name}.server"));
         Self {
@@ -63,15 +65,23 @@ impl Session {
         (name, reader.u64("global id").unwrap())
     }
 
+    /// By what either compresses: for OSDs, as Ceph does.
+    fn algorithms(&self) -> PerPeer<Vec<Algorithm>> {
+        let asked = frames(&self.client).iter().find_map(agreed);
+        PerPeer::new(Vec::new()).with(EntityType::Osd, asked.into_iter().collect())
+    }
+
     /// The client as it was.
-    fn connector(&self) -> Connection {
+    pub(super) fn connector(&self) -> Connection {
         let ident = &self.client_ident;
         let name = EntityName {
             kind: self.client_hello.entity_type,
             num: ident.gid,
         };
         let mut config = Config::new(name, Policy::LOSSY_CLIENT);
-        (config.auth_name, config.global_id) = self.claim();
+        let (name, global_id) = self.claim();
+        config.auth = Arc::new(AuthNone::new(name).with_global_id(global_id));
+        config.compression.algorithms = self.algorithms();
         config.nonce = ident.addrs.iter().next().unwrap().nonce;
         config.features = FeaturePair {
             supported: ident.supported,
@@ -88,13 +98,14 @@ impl Session {
     }
 
     /// The server as it was.
-    fn acceptor(&self) -> Connection {
+    pub(super) fn acceptor(&self) -> Connection {
         let ident = &self.server_ident;
         let name = EntityName {
             kind: self.server_hello.entity_type,
             num: ident.gid,
         };
         let mut config = Config::new(name, Policy::STATELESS_SERVER);
+        config.compression.algorithms = self.algorithms();
         config.addrs = ident.addrs.clone();
         config.features = FeaturePair {
             supported: ident.supported,
@@ -116,41 +127,48 @@ fn opening(global_seq: u64) -> Opening {
     }
 }
 
-/// Feeds the stream in pieces of `size` bytes; returns what was told.
-fn play(
+/// What is told of a stream: the events, and the messages that some of them tell of.
+pub(super) type Told = (Vec<Event>, Vec<Message>);
+
+/// Feeds the stream in pieces of `size` bytes.
+pub(super) fn play(
     connection: &mut Connection,
     stream: &[u8],
     size: usize,
-) -> Result<Vec<Event>, ConnectionError> {
-    let mut told = Vec::new();
+) -> Result<Told, ConnectionError> {
+    let (mut events, mut messages) = Told::default();
     for piece in stream.chunks(size) {
         connection.receive(Bytes::copy_from_slice(piece));
         while let Some(event) = connection.poll()? {
-            told.push(event);
+            if event == Event::Message {
+                messages.push(connection.take_message());
+            }
+            events.push(event);
         }
     }
-    Ok(told)
+    Ok((events, messages))
 }
 
 /// What the receiver of a stream must be told: that it is ready, then every message and answer.
-fn expected(stream: &[u8]) -> Vec<Event> {
-    let mut told = vec![Event::Ready];
-    told.extend(
-        frames(stream)
-            .into_iter()
-            .filter_map(|frame| match frame.tag {
-                Tag::Message => Some(Event::Message(message(frame))),
-                Tag::Keepalive2Ack => {
-                    let ack = Keepalive2Ack::decode(&frame.segments[0].contiguous()).unwrap();
-                    Some(Event::KeepaliveAck(ack.stamp))
-                }
-                _ => None,
-            }),
-    );
-    told
+pub(super) fn expected(stream: &[u8]) -> Told {
+    let (mut events, mut messages) = (vec![Event::Ready], Vec::new());
+    for frame in frames(stream) {
+        match frame.tag {
+            Tag::Message => {
+                events.push(Event::Message);
+                messages.push(message(frame));
+            }
+            Tag::Keepalive2Ack => {
+                let ack = Keepalive2Ack::decode(&frame.segments[0].contiguous()).unwrap();
+                events.push(Event::KeepaliveAck(ack.stamp));
+            }
+            _ => {}
+        }
+    }
+    (events, messages)
 }
 
-fn transmitted(connection: &mut Connection) -> Vec<u8> {
+pub(super) fn transmitted(connection: &mut Connection) -> Vec<u8> {
     written(|writer| connection.transmit(writer, usize::MAX))
 }
 

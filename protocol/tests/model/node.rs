@@ -106,8 +106,8 @@ impl Entry {
         let mut out = String::new();
         for (name, value) in fields(&format!("{connection:?}")) {
             let dead = |field: &str| match (name, field) {
-                // Each node has one place to connect from.
-                ("peer", "socket") | ("stream", "local" | "reader" | "laid_out") => true,
+                // Each node has one place to connect from, and there is one mode.
+                ("peer", "socket" | "mode") | ("stream", "local" | "reader" | "laid_out") => true,
                 // The next stream is a new one.
                 ("stream", field) if !attached => field != "state",
                 // Of use until the session is open or asked for.

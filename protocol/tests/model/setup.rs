@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use msgr_protocol::auth::AuthNone;
 use msgr_protocol::{Config, EntityAddr, EntityAddrVec, EntityName, EntityType, Policy};
 
 /// One of the two nodes.
@@ -53,7 +54,7 @@ impl Setup {
             let ip = IpAddr::V4(Ipv4Addr::new(10, 0, 0, number + 1));
             let addr = EntityAddr::msgr2(SocketAddr::new(ip, 6800), u32::from(number) + 1);
             config.nonce = u32::from(number) + 1;
-            config.global_id = 7;
+            config.auth = Arc::new(AuthNone::new(config.name.into()).with_global_id(7));
             if kind == EntityType::Osd {
                 config.addrs = EntityAddrVec::from(addr);
             }

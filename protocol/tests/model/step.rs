@@ -349,7 +349,10 @@ impl Step<'_> {
             let polled = entry.protocol.poll();
             match polled.map_err(|error| format!("{error}, after {tag}"))? {
                 None => break,
-                Some(Event::Message(message)) => self.message(at, &message)?,
+                Some(Event::Message) => {
+                    let message = entry.protocol.take_message();
+                    self.message(at, &message)?;
+                }
                 Some(Event::Ready) => self.ready(at, id)?,
                 Some(Event::SessionRequested) => id = self.meet(at, id, tag)?,
                 Some(Event::RetryGlobal { above }) => {

@@ -7,15 +7,17 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use fastrand::Rng;
+use msgr_protocol::auth::AuthError;
 use msgr_protocol::{
     self as protocol, Config, ConnectionError, EntityAddr, Message, Opening, Peer, Ticket,
     Timestamp,
 };
 use msgr_transport::{Close, ConnId, ListenOptions, ListenerId, Port, Slots, Transport};
 
+use super::admission::Admission;
 use super::entry::{Entry, Link, Wire};
 use super::timers::Timers;
-use crate::budget::{Account, Budget, Charge};
+use crate::budget::{Account, Budget};
 use crate::connection::{Connection, ConnectionId, SendRefusal};
 use crate::dump::ConnectionDump;
 use crate::error::BindError;
@@ -32,6 +34,7 @@ pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
     /// Which of the messenger's reactors this is.
     number: usize,
+    pub(super) metrics: Arc<Metrics>,
     /// Where the handles of accepted connections lead.
     pub(super) inbox: Arc<Inbox>,
     pub(super) transport: Box<dyn Transport>,
@@ -54,6 +57,7 @@ pub(crate) struct Core {
     /// Sessions without a stream that were given something to send.
     pub(super) wanting: Vec<ConnectionId>,
     budget: Option<Arc<Budget>>,
+    pub(super) admission: Admission,
     listeners: Vec<ListenerId>,
     /// Messages and payload bytes queued since the last transmission.
     pub(super) lot: (usize, usize),
@@ -79,8 +83,10 @@ impl Core {
     ) -> Self {
         let config = Arc::new(shared.settings.protocol.clone());
         let budget = Budget::new(shared.settings.budgets.reactor);
+        let admission = Admission::new(shared.settings.handshakes);
         let rng = Rng::with_seed(shared.settings.seed.wrapping_add(number as u64));
         Self {
+            metrics: Arc::clone(&shared.metrics[number]),
             shared,
             number,
             inbox,
@@ -97,15 +103,12 @@ impl Core {
             starved: VecDeque::new(),
             wanting: Vec::new(),
             budget,
+            admission,
             listeners: Vec::new(),
             lot: (0, 0),
             block: BytesMut::new(),
             rng,
         }
-    }
-
-    pub(super) fn metrics(&self) -> &Metrics {
-        &self.shared.metrics[self.number]
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -131,35 +134,32 @@ impl Core {
     pub(crate) fn send(
         &mut self,
         id: ConnectionId,
-        message: Message,
+        mut message: Message,
         most: usize,
     ) -> Result<(), SendRefusal> {
-        self.queue(id, message, most, protocol::Connection::send)
+        self.queue(id, &mut message, most, None)
     }
 
     pub(crate) fn send_cancellable(
         &mut self,
         id: ConnectionId,
-        message: Message,
+        mut message: Message,
         most: usize,
         ticket: Ticket,
         deadline: Option<Instant>,
     ) -> Result<(), SendRefusal> {
-        self.queue(id, message, most, |protocol, message| {
-            protocol.send_cancellable(message, ticket)
-        })?;
+        self.queue(id, &mut message, most, Some(ticket))?;
         let cancellation = deadline.map(|at| ((at, ticket), id));
         self.cancellations.extend(cancellation);
         Ok(())
     }
 
-    #[inline]
     fn queue(
         &mut self,
         id: ConnectionId,
-        mut message: Message,
+        message: &mut Message,
         most: usize,
-        send: impl FnOnce(&mut protocol::Connection, Message) -> Result<(), protocol::ApiMisuse>,
+        ticket: Option<Ticket>,
     ) -> Result<(), SendRefusal> {
         let entry = self.entries.get_mut(id).ok_or(SendRefusal::Closed)?;
         let len = message.payload_len();
@@ -172,19 +172,19 @@ impl Core {
                 if wire.end_by.is_some() {
                     return Err(SendRefusal::Closed);
                 }
-                send(&mut wire.protocol, message)?;
+                wire.protocol.queue(message, ticket)?;
                 entry.handle.set_queued(wire.protocol.queued());
                 self.lot = (self.lot.0 + 1, self.lot.1 + len);
-                self.touch(id);
+                wire.touch(id, &mut self.touched, &mut self.wanting);
             }
             Link::Loopback { seq } => {
                 *seq += 1;
                 message.header.seq = *seq;
-                self.local.push_back((id, message));
+                self.local.push_back((id, std::mem::take(message)));
             }
         }
-        add(&self.metrics().messages_sent, 1);
-        add(&self.metrics().bytes_sent, len);
+        add(&self.metrics.messages_sent, 1);
+        add(&self.metrics.bytes_sent, len);
         Ok(())
     }
 
@@ -299,6 +299,7 @@ impl Core {
             backoff: self.settings().backoff.initial,
             end_by: None,
             account: None,
+            half_open: None,
             charge: None,
             starved: false,
         };
@@ -418,26 +419,26 @@ impl Core {
             .is_some_and(|wire| wire.protocol.is_mid_frame())
     }
 
-    pub(super) fn receive(&mut self, id: ConnectionId, bytes: Bytes, now: Instant) {
-        if let Some(wire) = self.wire_mut(id) {
-            wire.active = now;
-            wire.protocol.receive(bytes);
-        }
-    }
-
-    /// The next event of a connection; `None` when it needs more bytes.
-    #[inline]
-    pub(super) fn poll(
+    /// Gives a connection what the transport has received for it.
+    pub(super) fn receive(
         &mut self,
-        id: ConnectionId,
-    ) -> Result<Option<protocol::Event>, ConnectionError> {
-        self.wire_mut(id)
-            .map_or(Ok(None), |wire| wire.protocol.poll())
+        conn: ConnId,
+        bytes: Bytes,
+        now: Instant,
+    ) -> Option<ConnectionId> {
+        let id = self.id_of(conn)?;
+        let wire = self.wire_mut(id)?;
+        wire.active = now;
+        wire.protocol.receive(bytes);
+        Some(id)
     }
 
-    pub(super) fn count_received(&self, message: &Message) {
-        add(&self.metrics().messages_received, 1);
-        add(&self.metrics().bytes_received, message.payload_len());
+    /// The peer was not let in. It may try again, so this is not the connection's end.
+    pub(super) fn auth_refused(&self, id: ConnectionId, error: &AuthError) {
+        add(&self.metrics.auth_refused, 1);
+        if let Some(peer) = self.peer(id) {
+            tracing::info!("{peer} is not let in: {error}");
+        }
     }
 
     /// What the connection's messages count against, from now on.
@@ -452,63 +453,77 @@ impl Core {
             && account.is_some()
         {
             wire.account = account;
-            wire.protocol.throttle();
         }
     }
 
-    /// Makes room for a message, or has the connection wait for it. Returns whether there is room.
-    pub(super) fn admit(&mut self, id: ConnectionId, len: usize) -> bool {
+    /// What a connection has received next; `None` when it needs more bytes, or room for a message.
+    #[inline]
+    pub(super) fn poll(
+        &mut self,
+        id: ConnectionId,
+    ) -> Result<Option<protocol::Event>, ConnectionError> {
         let Some(Entry {
             link: Link::Wire(wire),
             ..
         }) = self.entries.get_mut(id)
         else {
-            return false;
+            return Ok(None);
         };
-        if wire.starved {
-            return false;
-        }
-        if let Some(account) = &wire.account {
-            // Room for a message that the peer sent twice, or took back, is room for this one.
-            wire.charge = None;
-            wire.charge = account.charge(len, &self.inbox);
-            if wire.charge.is_none() {
-                wire.starved = true;
-                if let Some(conn) = wire.conn {
-                    self.transport.set_receive(conn, false);
-                }
-                self.starved.push_back(id);
-                add(&self.metrics().throttled, 1);
+        let mut refused = false;
+        let polled = wire.protocol.poll_admitting(&mut |len| {
+            let Some(account) = &wire.account else {
+                return true;
+            };
+            if wire.starved {
                 return false;
             }
+            // Room for a message that the peer sent twice, or took back, is room for this one; and a
+            // compressed message that has arrived keeps its room until there is enough.
+            refused = !account.charge_instead(&mut wire.charge, len, &self.inbox);
+            !refused
+        });
+        if refused {
+            self.starve(id);
         }
-        wire.protocol.admit();
-        true
+        polled
     }
 
-    /// Acknowledgements may have made room.
-    pub(super) fn show_queued(&self, id: ConnectionId) {
-        if let Some(entry) = self.entries.get(id)
-            && let Link::Wire(wire) = &entry.link
-        {
-            entry.handle.set_queued(wire.protocol.queued());
+    /// Has a connection wait for room in a budget.
+    #[cold]
+    fn starve(&mut self, id: ConnectionId) {
+        let Some(wire) = self.wire_mut(id) else {
+            return;
+        };
+        wire.starved = true;
+        if let Some(conn) = wire.conn {
+            self.transport.set_receive(conn, false);
         }
+        self.starved.push_back(id);
+        add(&self.metrics.throttled, 1);
     }
 
-    /// Has a long run of bytes that is known to come received in one piece.
-    pub(super) fn place(&mut self, id: ConnectionId) {
-        let Some(wire) = self.wire(id) else { return };
+    /// Looks after a connection that has taken in what it received.
+    pub(super) fn settle(&mut self, id: ConnectionId) {
+        let Some(Entry {
+            link: Link::Wire(wire),
+            handle,
+        }) = self.entries.get_mut(id)
+        else {
+            return;
+        };
+        // Acknowledgements may have made room.
+        handle.set_queued(wire.protocol.queued());
+        wire.touch(id, &mut self.touched, &mut self.wanting);
+        // A long run of bytes that is known to come is received in one piece.
         let missing = wire.protocol.missing();
-        let Some(conn) = wire.conn else { return };
-        if missing >= PLACE_FROM && self.transport.caps().places {
+        if missing >= PLACE_FROM
+            && let Some(conn) = wire.conn
+            && self.transport.caps().places
+        {
             let run = self.transport.pool().take_exact(missing);
             // Declined: the bytes come in pieces, as ever.
             let _ = self.transport.place(conn, run);
         }
-    }
-
-    pub(super) fn take_charge(&mut self, id: ConnectionId) -> Option<Charge> {
-        self.wire_mut(id)?.charge.take()
     }
 
     /// Has a connection that waited for room read again. Returns whether it did wait.
@@ -538,7 +553,8 @@ impl Core {
     }
 
     pub(super) fn next_cancellation(&self) -> Option<Instant> {
-        self.cancellations.keys().next().map(|(at, _)| *at)
+        let ((at, _), _) = self.cancellations.first_key_value()?;
+        Some(*at)
     }
 
     pub(super) fn due_cancellation(&mut self, now: Instant) -> Option<(ConnectionId, Ticket)> {

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use msgr_protocol::{self as protocol, TxQueue};
 use msgr_transport::ConnId;
 
+use super::admission::HalfOpen;
 use crate::budget::{Account, Charge};
-use crate::connection::Connection;
+use crate::connection::{Connection, ConnectionId};
 
 /// A connection in its reactor's table.
 #[derive(Debug)]
@@ -55,6 +56,8 @@ pub(super) struct Wire {
     pub(super) end_by: Option<Instant>,
     /// What the connection's messages count against.
     pub(super) account: Option<Arc<Account>>,
+    /// What keeps count of the handshake, until it is over.
+    pub(super) half_open: Option<HalfOpen>,
     /// Room for the message being received.
     pub(super) charge: Option<Charge>,
     /// Whether it waits for room in a budget before it receives its next message.
@@ -62,6 +65,24 @@ pub(super) struct Wire {
 }
 
 impl Wire {
+    /// Lists the connection among those that have something to transmit, or lack a stream for it.
+    #[inline]
+    pub(super) fn touch(
+        &mut self,
+        id: ConnectionId,
+        touched: &mut Vec<ConnectionId>,
+        wanting: &mut Vec<ConnectionId>,
+    ) {
+        if self.up {
+            if !self.touched && (!self.unsent.is_empty() || self.protocol.wants_transmit()) {
+                self.touched = true;
+                touched.push(id);
+            }
+        } else if self.protocol.wants_stream() {
+            wanting.push(id);
+        }
+    }
+
     /// Whether nothing is left to be sent, nor, on a lossless session, to be acknowledged.
     pub(super) fn is_drained(&self) -> bool {
         self.unsent.is_empty() && self.protocol.is_settled() && !self.protocol.wants_transmit()

@@ -4,6 +4,7 @@
 //! A [`Messenger`](crate::Messenger) runs reactors on threads of their own; a simulation drives
 //! them by hand with [`turn`](Reactor::turn).
 
+mod admission;
 mod core;
 mod entry;
 mod run;
@@ -14,7 +15,7 @@ mod transmit;
 use std::sync::Arc;
 use std::time::Instant;
 
-use msgr_protocol::{EntityAddr, EntityType, Event as ConnectionEvent, State, Ticket};
+use msgr_protocol::{EntityAddr, EntityType, Event as ConnectionEvent, State, Ticket, Timestamp};
 use msgr_transport::{Close, CloseReason, Cost, Event, Transport};
 
 use crate::connection::{Connection, ConnectionId};
@@ -256,8 +257,7 @@ impl Reactor {
             }
             Event::Connected { conn, local } => self.core.connected(conn, local),
             Event::Data { conn, bytes } => {
-                if let Some(id) = self.core.id_of(conn) {
-                    self.core.receive(id, bytes, now);
+                if let Some(id) = self.core.receive(conn, bytes, now) {
                     self.pump(id, now);
                 }
             }
@@ -279,34 +279,11 @@ impl Reactor {
     /// Lets a connection take in what it has received, and tells the dispatcher.
     fn pump(&mut self, mut id: ConnectionId, now: Instant) {
         loop {
-            let polled = self.core.poll(id);
-            if let Ok(Some(ConnectionEvent::Message(message))) = &polled {
-                self.core.count_received(message);
-            }
-            let context = &mut Context {
-                core: &mut self.core,
-                id,
-                now,
-            };
-            match polled {
+            match self.core.poll(id) {
                 Ok(None) => break,
-                Ok(Some(ConnectionEvent::Incoming { len })) => {
-                    if !context.core.admit(id, len) {
-                        break;
-                    }
-                }
-                Ok(Some(ConnectionEvent::Message(message))) => {
-                    let message = Received::new(message, context.core.take_charge(id));
-                    self.dispatcher.message(context, message);
-                    if self.core.is_lot_full() {
-                        self.core.transmit(now);
-                    }
-                }
+                Ok(Some(ConnectionEvent::Message)) => self.message(id, now),
                 Ok(Some(ConnectionEvent::KeepaliveAck(stamp))) => {
-                    if let Some(handle) = context.core.handle(id) {
-                        handle.set_keepalive_ack(stamp);
-                    }
-                    self.dispatcher.keepalive_ack(context, stamp);
+                    self.keepalive_ack(id, stamp, now);
                 }
                 Ok(Some(ConnectionEvent::Ready)) => self.ready(id, now),
                 Ok(Some(ConnectionEvent::SessionRequested)) => match self.meet(id, now) {
@@ -314,9 +291,12 @@ impl Reactor {
                     None => break,
                 },
                 Ok(Some(ConnectionEvent::RemoteReset)) => self.remote_reset(id, now),
-                Ok(Some(ConnectionEvent::RetryGlobal { above })) => context.core.retry(id, above),
+                Ok(Some(ConnectionEvent::RetryGlobal { above })) => self.core.retry(id, above),
+                Ok(Some(ConnectionEvent::AuthRefused(error))) => {
+                    self.core.auth_refused(id, &error);
+                }
                 Ok(Some(ConnectionEvent::Wait)) => {
-                    context.core.wait_for_peer(id, now);
+                    self.core.wait_for_peer(id, now);
                     return;
                 }
                 Err(error) => {
@@ -325,9 +305,40 @@ impl Reactor {
                 }
             }
         }
-        self.core.place(id);
-        self.core.touch(id);
-        self.core.show_queued(id);
+        self.core.settle(id);
+    }
+
+    #[inline]
+    fn message(&mut self, id: ConnectionId, now: Instant) {
+        let Some(wire) = self.core.wire_mut(id) else {
+            return;
+        };
+        // Filled in place, it need not be moved.
+        let mut message = Received::default();
+        message.fill(&mut wire.protocol, &mut wire.charge);
+        add(&self.core.metrics.messages_received, 1);
+        add(&self.core.metrics.bytes_received, message.payload_len());
+        let context = &mut Context {
+            core: &mut self.core,
+            id,
+            now,
+        };
+        self.dispatcher.message(context, message);
+        if self.core.is_lot_full() {
+            self.core.transmit(now);
+        }
+    }
+
+    fn keepalive_ack(&mut self, id: ConnectionId, stamp: Timestamp, now: Instant) {
+        if let Some(handle) = self.core.handle(id) {
+            handle.set_keepalive_ack(stamp);
+        }
+        let context = &mut Context {
+            core: &mut self.core,
+            id,
+            now,
+        };
+        self.dispatcher.keepalive_ack(context, stamp);
     }
 
     fn ready(&mut self, id: ConnectionId, now: Instant) {
@@ -345,7 +356,7 @@ impl Reactor {
     }
 
     fn remote_reset(&mut self, id: ConnectionId, now: Instant) {
-        add(&self.core.metrics().remote_resets, 1);
+        add(&self.core.metrics.remote_resets, 1);
         self.dispatcher.remote_reset(&mut Context {
             core: &mut self.core,
             id,
@@ -434,6 +445,7 @@ impl Reactor {
         self.dispatcher.interrupted(context, fault);
     }
 
+    #[inline]
     fn deliver_local(&mut self, now: Instant) -> bool {
         // What these callbacks send is delivered in the next turn.
         let due = self.core.local.len();

@@ -119,6 +119,11 @@ impl Core {
         remote: SocketAddr,
         now: Instant,
     ) {
+        let Some(half_open) = self.admission.enter(remote.ip(), now) else {
+            add(&self.metrics.turned_away, 1);
+            self.transport.close(conn, Close::Abort);
+            return;
+        };
         let backlog = self.settings().send_backlog;
         let tickets = Arc::clone(&self.shared.last_ticket);
         let handle = Connection::new(Arc::clone(&self.inbox), None, backlog, tickets);
@@ -128,6 +133,7 @@ impl Core {
         self.attach(id, conn);
         if let Some(wire) = self.wire_mut(id) {
             wire.up = true;
+            wire.half_open = Some(half_open);
         }
         self.set_deadline(id, Some(now + self.settings().timeouts.ready));
         self.touch(id);
@@ -140,12 +146,13 @@ impl Core {
         let initial = self.settings().backoff.initial;
         let wire = self.wire_mut(id)?;
         wire.active = now;
+        wire.half_open = None;
         wire.backoff = initial;
         let first = !std::mem::replace(&mut wire.known, true);
         let ours = wire.ours;
         let peer = wire.protocol.peer().clone();
         let registered = wire.protocol.policy().is_registered() && !ours;
-        let metrics = self.metrics();
+        let metrics = &self.metrics;
         add(
             match (first, ours) {
                 (true, true) => &metrics.connected,
@@ -176,8 +183,9 @@ impl Core {
         let (state, after) = wire.protocol.disconnect();
         let (known, ours, disposable) = (wire.known, wire.ours, wire.disposable);
         let protocol_fault = matches!(cause, FaultCause::Protocol(_));
+        let metrics = &self.metrics;
+        add(metrics.of(&cause), 1);
         let fault = Fault { peer, state, cause };
-        let metrics = self.metrics();
         if after == AfterFault::Gone {
             add(
                 if known {
@@ -232,7 +240,7 @@ impl Core {
 
     /// The peer said that its own connection comes: waits for that.
     pub(super) fn wait_for_peer(&mut self, id: ConnectionId, now: Instant) {
-        add(&self.metrics().races_lost, 1);
+        add(&self.metrics.races_lost, 1);
         self.detach(id, Close::Drain);
         self.set_deadline(id, Some(now + self.settings().backoff.longest));
     }
@@ -261,7 +269,7 @@ impl Core {
         let outcome = incoming.protocol.meet(other, global_seq);
         if let (Ok(Meeting::TakenOver { remote_reset }), Some(known)) = (&outcome, known) {
             if before.is_some_and(State::is_connecting) {
-                add(&self.metrics().races_lost, 1);
+                add(&self.metrics.races_lost, 1);
             }
             self.hand_over(*incoming, newcomer, known, now);
             return Met::Ready {
@@ -282,7 +290,7 @@ impl Core {
                 Met::Answered
             }
             Ok(Meeting::Waits) => {
-                add(&self.metrics().races_won, 1);
+                add(&self.metrics.races_won, 1);
                 if let Some(known) = known {
                     self.hurry(known, now);
                 }
@@ -332,7 +340,7 @@ impl Core {
         let wire = self.wire(known)?;
         let peer = Box::new(wire.protocol.peer().clone());
         let state = wire.protocol.state();
-        add(&self.metrics().resets, 1);
+        add(&self.metrics.resets, 1);
         let handle = self.remove(known, Close::Abort)?.handle;
         let cause = FaultCause::Replaced;
         Some((handle, Fault { peer, state, cause }))

@@ -8,6 +8,8 @@ use crate::connection::ConnectionId;
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     deadlines: BTreeSet<(Instant, ConnectionId)>,
+    /// The first of them, which is asked for all the time.
+    next: Option<Instant>,
 }
 
 impl Timers {
@@ -25,10 +27,15 @@ impl Timers {
             self.deadlines.insert((at, id));
         }
         *old = new;
+        self.look_ahead();
     }
 
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.deadlines.first().map(|(at, _)| *at)
+        self.next
+    }
+
+    fn look_ahead(&mut self) {
+        self.next = self.deadlines.first().map(|(at, _)| *at);
     }
 
     /// A connection whose deadline has come. It has none afterwards.
@@ -36,6 +43,8 @@ impl Timers {
         if self.next()? > now {
             return None;
         }
-        self.deadlines.pop_first().map(|(_, id)| id)
+        let expired = self.deadlines.pop_first();
+        self.look_ahead();
+        expired.map(|(_, id)| id)
     }
 }

@@ -27,21 +27,21 @@ impl Blocks for PoolBlocks<'_> {
         self.0.give(used_up, BLOCK_LEN);
         self.0.take(len.max(BLOCK_LEN))
     }
+
+    fn exact(&mut self, len: usize) -> BytesMut {
+        self.0.take_exact(len)
+    }
 }
 
 impl Core {
     /// Lists a connection to be transmitted at the end of this turn.
     pub(super) fn touch(&mut self, id: ConnectionId) {
-        let Some(wire) = self.wire_mut(id) else {
-            return;
-        };
-        if wire.up {
-            if !wire.touched && (!wire.unsent.is_empty() || wire.protocol.wants_transmit()) {
-                wire.touched = true;
-                self.touched.push(id);
-            }
-        } else if wire.protocol.wants_stream() {
-            self.wanting.push(id);
+        if let Some(Entry {
+            link: Link::Wire(wire),
+            ..
+        }) = self.entries.get_mut(id)
+        {
+            wire.touch(id, &mut self.touched, &mut self.wanting);
         }
     }
 
@@ -59,7 +59,7 @@ impl Core {
         let caps = self.transport.caps();
         let mut replayed = 0;
         let mut touched = std::mem::take(&mut self.touched);
-        for id in touched.drain(..) {
+        for &id in &touched {
             let Some(Entry {
                 link: Link::Wire(wire),
                 handle,
@@ -96,7 +96,8 @@ impl Core {
             handle.set_queued(wire.protocol.queued());
             replayed += wire.protocol.take_replayed();
         }
-        add(&self.metrics().replayed, replayed as usize);
+        add(&self.metrics.replayed, replayed as usize);
+        touched.clear();
         self.touched = touched;
         self.transport.flush();
     }

@@ -1,9 +1,11 @@
 //! What a session is for: opening, messages, ends in good order and otherwise, on every policy.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use msgr::protocol::{EntityAddr, EntityType, Policy, State, Timestamp};
+use msgr::protocol::auth::AuthNone;
+use msgr::protocol::{EntityAddr, EntityType, Mode, PerPeer, Policy, State, Timestamp};
 use msgr::transport::sim::{Fault, Latency, Side, SimConfig};
 use msgr::transport::tcp::wire::WireConfig;
 
@@ -168,12 +170,20 @@ all_networks! {
     /// `AuthTest`: who comes without proving who it is is denied where that is required, in whatever
     /// direction, and allowed where it is not.
     fn auth(world: &mut World) {
-        let stern = |settings: &mut msgr::Settings| {
-            settings.protocol.accept_unauthenticated = false;
+        let none = |settings: &mut msgr::Settings| {
+            let name = settings.protocol.name.into();
+            settings.protocol.modes = PerPeer::new(vec![Mode::Crc]);
+            AuthNone::new(name)
+        };
+        let stern = move |settings: &mut msgr::Settings| {
+            settings.protocol.auth = Arc::new(none(settings).for_connecting_only());
+        };
+        let anybody = move |settings: &mut msgr::Settings| {
+            settings.protocol.auth = Arc::new(none(settings));
         };
         world.start(spec(STATEFUL.0).with(stern));
-        world.start(spec(STATEFUL.1));
-        world.start(spec(LOSSY.1));
+        world.start(spec(STATEFUL.1).with(anybody));
+        world.start(spec(LOSSY.1).with(anybody));
         let refused = |why: &String| {
             why.contains("authentication method 1 refused") && why.contains("AUTH_CONNECTING")
         };
@@ -188,7 +198,7 @@ all_networks! {
         assert!(lossy.is_closed() && !lossless.is_closed() && !lossless.is_connected());
         assert_eq!(world.saw(SERVER, |seen| matches!(seen, Seen::Accepted(_))), 0);
         // The other end lets everybody in.
-        let lenient = world.start(spec(STATEFUL.0));
+        let lenient = world.start(spec(STATEFUL.0).with(anybody));
         world.connect(CLIENT, lenient);
         world.send(CLIENT, lenient, 2);
         world.deliver();

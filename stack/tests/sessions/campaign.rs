@@ -21,7 +21,7 @@ use super::world::{Spec, World};
 fn few(on: Virtual) -> Range<u64> {
     match on {
         Virtual::Simulated => 0..300,
-        Virtual::UserspaceTcp | Virtual::Rdma => 0..60,
+        Virtual::Secure | Virtual::UserspaceTcp | Virtual::Rdma => 0..60,
     }
 }
 

@@ -68,6 +68,7 @@ mod chance;
 mod congestion;
 mod fabric;
 mod hosts;
+mod keys;
 mod ledger;
 mod markdown;
 mod networks;

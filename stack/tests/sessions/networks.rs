@@ -29,6 +29,8 @@ pub(crate) enum Net {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Virtual {
     Simulated,
+    /// The same, with connections in secure mode.
+    Secure,
     UserspaceTcp,
     /// Without devices.
     Rdma,
@@ -46,6 +48,15 @@ impl Virtual {
     pub(crate) fn world(self, seed: u64, config: SimConfig) -> World {
         if self == Self::Simulated {
             return World::simulated(seed, config);
+        }
+        if self == Self::Secure {
+            // Handshakes are about twice as long.
+            let within = config.faults.within * 2;
+            let faults = FaultRates {
+                within,
+                ..config.faults
+            };
+            return World::secure(seed, SimConfig { faults, ..config });
         }
         let within = |divisor| FaultRates {
             within: config.faults.within / divisor,
@@ -102,7 +113,7 @@ impl Virtual {
         frames: impl Iterator<Item = u64>,
     ) -> impl Iterator<Item = u64> {
         let (bytes, frames) = match self {
-            Self::Simulated => (Some(bytes), None),
+            Self::Simulated | Self::Secure => (Some(bytes), None),
             Self::UserspaceTcp | Self::Rdma => (None, Some(frames)),
         };
         let frames = frames.into_iter().flatten();
@@ -112,7 +123,7 @@ impl Virtual {
     /// The most bytes in one frame.
     pub(crate) fn frame(self) -> u64 {
         match self {
-            Self::Simulated => 1,
+            Self::Simulated | Self::Secure => 1,
             Self::UserspaceTcp => 1448,
             Self::Rdma => OFFER as u64,
         }
@@ -122,7 +133,7 @@ impl Virtual {
     /// mebibyte in front of that.
     pub(crate) fn depth(self) -> usize {
         match self {
-            Self::Simulated => 1,
+            Self::Simulated | Self::Secure => 1,
             Self::UserspaceTcp | Self::Rdma => 128,
         }
     }
@@ -212,6 +223,13 @@ macro_rules! all_networks {
             }
 
             #[test]
+            fn simulated_in_secure_mode() {
+                for seed in 0..3 {
+                    scenario(&mut World::secure(seed, msgr::transport::sim::SimConfig::default()));
+                }
+            }
+
+            #[test]
             fn on_userspace_tcp() {
                 scenario(&mut World::userspace_tcp(1, msgr::transport::tcp::wire::WireConfig::default()));
             }
@@ -254,6 +272,11 @@ macro_rules! virtual_networks {
             #[test]
             fn simulated() {
                 scenario(Virtual::Simulated);
+            }
+
+            #[test]
+            fn simulated_in_secure_mode() {
+                scenario(Virtual::Secure);
             }
 
             #[test]

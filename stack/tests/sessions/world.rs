@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use msgr::protocol::{EntityAddr, EntityName, EntityType, Policies, Policy};
+use msgr::protocol::{EntityAddr, EntityName, EntityType, PerPeer, Policy};
 use msgr::transport::Transport;
 use msgr::transport::middleware::{FaultInjector, Injection};
 use msgr::transport::posix::Posix;
@@ -85,6 +85,8 @@ pub(crate) struct World {
     past: Vec<Totals>,
     /// The most bytes on the way on a connection of userspace TCP.
     pub(crate) window: Option<usize>,
+    /// Whether processes prove who they are, and encrypt.
+    secure: bool,
 }
 
 /// Real time that nothing waits for unless a test fails.
@@ -98,6 +100,13 @@ const LOOK: Duration = Duration::from_micros(200);
 impl World {
     pub(crate) fn simulated(seed: u64, config: SimConfig) -> Self {
         Self::new(Net::Sim(SimNetwork::new(seed, config)), seed)
+    }
+
+    pub(crate) fn secure(seed: u64, config: SimConfig) -> Self {
+        Self {
+            secure: true,
+            ..Self::simulated(seed, config)
+        }
     }
 
     pub(crate) fn loopback(seed: u64) -> Self {
@@ -128,6 +137,7 @@ impl World {
             seed,
             past: Vec::new(),
             window: None,
+            secure: false,
         }
     }
 
@@ -198,10 +208,13 @@ impl World {
     fn begin_life(&mut self, number: i64, spec: Spec, addr: Option<EntityAddr>, life: u64) {
         self.enter(number);
         let mut settings = Settings::new(spec.name, spec.policy);
-        settings.protocol.policies = Policies::new(spec.policy);
+        settings.protocol.policies = PerPeer::new(spec.policy);
         settings.protocol.nonce = number as u32;
         settings.seed = self.seed ^ (number as u64) << 32 ^ life << 48;
         settings.first_global_seq = life << 32;
+        if self.secure {
+            super::keys::secure(&mut settings.protocol, settings.seed);
+        }
         (spec.configure)(&mut settings);
         let inner: Box<dyn Transport> = match &self.net {
             Net::Sim(network) => Box::new(network.node(self.ip(number))),
@@ -366,6 +379,11 @@ impl World {
         alive.fold(false, |busy, (number, _)| self.turn(number) | busy)
     }
 
+    /// Whether what is sent is now and then sent again, by real hosts.
+    pub(crate) fn loses_packets(&self) -> bool {
+        matches!(&self.net, Net::Rdma(hosts, _) if hosts.are_apart())
+    }
+
     /// About the thousandth part of what it takes to connect and send something.
     pub(crate) fn pace(&self) -> Duration {
         match &self.net {
@@ -373,7 +391,7 @@ impl World {
                 Duration::from_micros(1)
             }
             // What is lost is asked for again only later.
-            Net::Rdma(hosts, _) if hosts.are_apart() => Duration::from_micros(200),
+            Net::Rdma(..) if self.loses_packets() => Duration::from_micros(200),
             // The connection manager asks and answers through the kernel several times.
             Net::Rdma(..) => Duration::from_micros(50),
         }

@@ -3,7 +3,8 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use msgr::protocol::{EntityAddr, EntityType, Policies, Policy};
+use msgr::protocol::auth::AuthNone;
+use msgr::protocol::{EntityAddr, EntityType, PerPeer, Policy};
 use msgr::{BindError, Endpoint, EndpointError, Endpoints, Messenger, Settings};
 
 use super::{Log, Told, Witness, any_port, assert_in_use, message, posix, threaded};
@@ -68,7 +69,8 @@ fn credentials_are_the_entity_and_its_name_to_authentication() {
     let endpoints = Endpoints::new();
     let user = |auth_name: &str| {
         let mut settings = Settings::new(ALICE.parse().unwrap(), Policy::LOSSY_CLIENT);
-        settings.protocol.auth_name = auth_name.parse().unwrap();
+        let name = auth_name.parse().unwrap();
+        settings.protocol.auth = Arc::new(AuthNone::new(name));
         endpoints.open(settings, None, posix, |_| Told(Arc::default()))
     };
     let admin = user("client.admin").unwrap();
@@ -150,7 +152,7 @@ fn what_could_not_be_bound_is_shut_down() {
 
 #[test]
 fn peers_that_come_back_need_a_single_reactor() {
-    let start = |policies: Policies, reactors| {
+    let start = |policies: PerPeer<Policy>, reactors| {
         let mut settings = Settings::new("osd.0".parse().unwrap(), Policy::LOSSY_CLIENT);
         settings.protocol.policies = policies;
         settings.reactors = reactors;
@@ -161,10 +163,10 @@ fn peers_that_come_back_need_a_single_reactor() {
         Policy::STATELESS_SERVER,
         Policy::LOSSLESS_CLIENT,
     ];
-    let none = Policies::new(Policy::LOSSY_CLIENT);
+    let none = PerPeer::new(Policy::LOSSY_CLIENT);
     for policy in Policy::presets() {
         let for_one_type = none.clone().with(EntityType::Mds, policy);
-        for policies in [Policies::new(policy), for_one_type] {
+        for policies in [PerPeer::new(policy), for_one_type] {
             start(policies.clone(), 1).unwrap().shutdown();
             let started = start(policies, 2);
             if several_may.contains(&policy) {

@@ -1,12 +1,14 @@
 //! Acknowledgements and what they set free, questions that wait for a stream, and messages that
 //! wait to be admitted.
 
+use bytes::Bytes;
+
 use super::pair::{Chop, Pair};
 use super::script::{
-    STAMP, client_config, connector, feed, frame, message_frame, numbered, server_config,
+    STAMP, asks, client_config, connector, feed, frame, message_frame, numbered, server_config,
     transmitted, transmitted_within,
 };
-use crate::config::{Config, Policies};
+use crate::config::{Config, PerPeer};
 use crate::connection::{AfterFault, Connection, Event, State};
 use crate::error::PeerMisbehaved;
 use crate::frame::Revision;
@@ -15,7 +17,7 @@ use crate::policy::Policy;
 use crate::wire::{Ack, Keepalive2, Keepalive2Ack, Timestamp};
 
 fn with(mut config: Config, policy: Policy) -> Config {
-    config.policies = Policies::new(policy);
+    config.policies = PerPeer::new(policy);
     config
 }
 
@@ -222,12 +224,11 @@ fn a_lossy_session_without_a_stream_drops_the_question() {
     assert_eq!(pair.client.events, [Event::Ready]);
 }
 
-/// Nothing of an announced message is taken in before it is admitted; each needs its own leave.
+/// Nothing of a message is taken in before it is admitted; each is asked for, once if it is let in.
 #[test]
 fn messages_wait_to_be_admitted() {
     let mut pair = lossless();
     let server = &mut pair.server.connection;
-    server.throttle();
     let lens = [300, 0, 5000];
     let client = &mut pair.client.connection;
     for len in lens {
@@ -236,46 +237,46 @@ fn messages_wait_to_be_admitted() {
     server.receive(transmitted(client).into());
     for (seq, len) in (1..).zip(lens) {
         for _ in 0..3 {
-            assert_eq!(server.poll().unwrap(), Some(Event::Incoming { len }));
+            assert_eq!(asks(server, 0), (vec![len], None));
         }
         assert_eq!(server.counts().received, seq - 1);
-        server.admit();
-        let Some(Event::Message(received)) = server.poll().unwrap() else {
-            panic!("message {seq}");
-        };
+        assert_eq!(server.poll().unwrap(), Some(Event::Message));
+        let received = server.take_message();
         assert_eq!((received.header.seq, received.data.len()), (seq, len));
     }
     assert_eq!(server.poll().unwrap(), None);
 }
 
-/// The preamble is enough, so that there may be room when the rest comes.
+/// The preamble is enough, so that there may be room when the rest comes; and what was let in is
+/// not asked for again.
 #[test]
-fn a_message_is_announced_by_its_preamble() {
+fn a_message_is_asked_for_by_its_preamble() {
     let mut pair = lossless();
     pair.client.connection.send(message(5000)).unwrap();
     let wire = transmitted(&mut pair.client.connection);
     let server = &mut pair.server.connection;
-    server.throttle();
-    assert_eq!(feed(server, &wire[..31]).unwrap(), []);
-    server.receive(wire[31..32].to_vec().into());
-    let announced = Some(Event::Incoming { len: 5000 });
-    assert_eq!(server.poll().unwrap(), announced);
-    server.admit();
-    assert_eq!(feed(server, &wire[32..wire.len() - 1]).unwrap(), []);
-    assert_eq!(feed(server, &wire[wire.len() - 1..]).unwrap().len(), 1);
+    let end = wire.len();
+    for (from, to, asked, told) in [
+        (0, 31, vec![], None),
+        (31, 32, vec![5000], None),
+        (32, end - 1, vec![], None),
+        (end - 1, end, vec![], Some(Event::Message)),
+    ] {
+        server.receive(Bytes::copy_from_slice(&wire[from..to]));
+        assert_eq!(asks(server, 1), (asked, told), "{to}");
+    }
 }
 
 /// They come first, and none of them has to be admitted.
 #[test]
-fn control_frames_are_not_throttled() {
+fn control_frames_need_no_room() {
     let mut pair = lossless();
     let server = &mut pair.server.connection;
-    server.throttle();
     server.send(numbered(0)).unwrap();
     transmitted(server);
     let keepalive = frame(&Keepalive2 { stamp: STAMP });
-    let control = [frame(&Ack { seq: 1 }), keepalive].concat();
-    assert_eq!(feed(server, &control).unwrap(), []);
+    server.receive([frame(&Ack { seq: 1 }), keepalive].concat().into());
+    assert_eq!(asks(server, 0), (vec![], None));
     assert!(server.is_settled());
     let answer = frame(&Keepalive2Ack { stamp: STAMP });
     assert_eq!(transmitted(server), answer);

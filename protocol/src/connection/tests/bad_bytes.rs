@@ -4,7 +4,6 @@ use super::script::{
     End, acceptor, auth_request, banner, client_ident, feed, frame, message_frame, numbered,
     raw_frame, server_config,
 };
-use crate::auth;
 use crate::connection::State;
 use crate::crc;
 use crate::error::{Malformed, PeerIncompatible};
@@ -313,7 +312,7 @@ fn a_peer_that_stops() {
         banner(features::REVISION_1, Features::default()),
         raw_frame(Revision::Rev1, Tag::Hello, &End::Acceptor.sound(Tag::Hello)),
         frame(&auth_request()),
-        frame(&AuthSignature(auth::NO_SIGNATURE)),
+        frame(&AuthSignature([0; 32])),
         frame(&client_ident()),
         message_frame(Revision::Rev1, &message),
         raw_frame(Revision::Rev1, Tag::Ack, &[0; 8]),

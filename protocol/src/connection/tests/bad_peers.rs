@@ -6,8 +6,8 @@ use super::script::{
     End, auth_request, client_ident, feed, frame, raw_frame, server_config, server_ident, target,
     transmitted,
 };
-use crate::auth;
-use crate::connection::State;
+use crate::auth::AuthError;
+use crate::connection::{Event, State};
 use crate::error::{Malformed, PeerIncompatible, PeerMisbehaved};
 use crate::frame::Revision;
 use crate::wire::{
@@ -17,7 +17,7 @@ use crate::wire::{
 
 #[test]
 fn wrong_signatures() {
-    let mut signature = auth::NO_SIGNATURE;
+    let mut signature = [0; 32];
     signature[31] = 1;
     for (end, state) in [
         (End::Connector, State::SignConnecting),
@@ -137,7 +137,13 @@ fn methods_and_modes_that_we_refuse() {
     let refused_as_often_as_allowed = || {
         let mut connection = End::Acceptor.reach(State::AuthAccepting);
         for request in &requests {
-            assert_eq!(feed(&mut connection, &frame(request)).unwrap(), []);
+            let told = feed(&mut connection, &frame(request)).unwrap();
+            assert_eq!(
+                told,
+                [Event::AuthRefused(Box::new(AuthError::Method(
+                    request.method
+                )))]
+            );
             assert_eq!(connection.state(), State::AuthAccepting);
             let refusal = AuthBadMethod {
                 method: request.method,
@@ -157,7 +163,7 @@ fn methods_and_modes_that_we_refuse() {
         refused_as_often_as_allowed,
         &frame(&requests[0]),
         PeerMisbehaved::TooManyAuthAttempts(5),
-        "no acceptable authentication method in 5 attempts",
+        "not authenticated in 5 attempts",
     );
 }
 

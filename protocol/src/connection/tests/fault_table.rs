@@ -6,7 +6,7 @@ use super::pair::Pair;
 use super::script::{
     End, STAMP, client_config, client_socket, connector, numbered, server_config, transmitted,
 };
-use crate::config::{Config, Policies};
+use crate::config::{Config, PerPeer};
 use crate::connection::AfterFault::{self, Backoff, Gone, Reconnect, Standby};
 use crate::connection::{Connection, State};
 use crate::frame::Revision;
@@ -97,7 +97,7 @@ const REASONS: [Work; 4] = [
 ];
 
 fn with(mut config: Config, policy: Policy) -> Config {
-    config.policies = Policies::new(policy);
+    config.policies = PerPeer::new(policy);
     config
 }
 

@@ -10,14 +10,15 @@ use super::script::{
     End, auth_request, client_config, client_ident, client_socket, feed, frame, layout, numbered,
     opening, server_config, server_ident, server_socket, session_reconnect, target, transmitted,
 };
-use crate::config::{Config, Policies};
+use crate::auth::AuthNone;
+use crate::config::{Config, PerPeer};
 use crate::connection::{Connection, Event, State};
 use crate::frame::{FrameReader, Layout, Limits, Revision};
 use crate::peer::Peer;
 use crate::policy::Policy;
 use crate::wire::{
     AuthDone, ClientIdent, Control, EntityAddr, EntityAddrVec, EntityName, EntityType, Features,
-    ServerIdent, SessionReset, Tag, features,
+    Mode, ServerIdent, SessionReset, Tag, features,
 };
 
 fn with_revision(mut config: Config, revision: Revision) -> Config {
@@ -58,7 +59,7 @@ fn both_ends_become_ready_and_know_each_other() {
         let Pair { client, server } = Pair::ready(client, server);
         for side in [&client, &server] {
             assert_eq!(side.connection.state(), State::Ready);
-            assert_eq!(side.connection.stream.layout.revision, common);
+            assert_eq!(side.connection.stream.assembler.layout().revision, common);
             assert!(!side.connection.is_mid_frame());
             assert!(!side.connection.wants_transmit());
         }
@@ -71,6 +72,9 @@ fn both_ends_become_ready_and_know_each_other() {
             }),
             addrs: target().into(),
             global_id: 4112,
+            principal: None,
+            mode: Some(Mode::Crc),
+            compression: None,
             features: features::SUPPORTED,
             lossy: true,
         };
@@ -85,6 +89,9 @@ fn both_ends_become_ready_and_know_each_other() {
             }),
             addrs: "any:10.0.0.7:0/70".parse().unwrap(),
             global_id: 4112,
+            principal: None,
+            mode: Some(Mode::Crc),
+            compression: None,
             features: features::SUPPORTED,
             lossy: true,
         };
@@ -149,7 +156,7 @@ fn neither_end_waits_for_the_other_with_banner_and_hello() {
         // The banner of the peer is enough; an acceptor need not hear HELLO first.
         feed(&mut connection, &banner).unwrap();
         let hello = transmitted(&mut connection);
-        assert_eq!(names(connection.stream.layout, &hello), "HELLO");
+        assert_eq!(names(connection.stream.assembler.layout(), &hello), "HELLO");
     }
 }
 
@@ -199,7 +206,7 @@ fn cut_anywhere_the_handshake_is_the_same() {
 #[test]
 fn who_claims_no_global_id_is_given_one() {
     let mut config = client_config();
-    config.global_id = 0;
+    config.auth = Arc::new(AuthNone::new(config.name.into()));
     let pair = Pair::ready(config, server_config());
     for side in [&pair.client, &pair.server] {
         // The server's place in its sequence of connections: nobody else has that.
@@ -330,10 +337,10 @@ fn idents_say_what_we_are() {
 fn a_policy_is_that_for_the_kind_of_peer() {
     let lossless = Policy::STATEFUL_SERVER;
     let mut server = server_config();
-    server.policies = Policies::new(Policy::STATELESS_SERVER).with(EntityType::Osd, lossless);
+    server.policies = PerPeer::new(Policy::STATELESS_SERVER).with(EntityType::Osd, lossless);
     let mut peer_osd = client_config();
     peer_osd.name.kind = EntityType::Osd;
-    peer_osd.policies = Policies::new(Policy::LOSSLESS_CLIENT);
+    peer_osd.policies = PerPeer::new(Policy::LOSSLESS_CLIENT);
     let policy_for = |client| {
         Pair::ready(client, server.clone())
             .server
@@ -346,7 +353,7 @@ fn a_policy_is_that_for_the_kind_of_peer() {
 
 #[test]
 fn the_server_decides_whether_the_session_is_lossy() {
-    let lossless = Policies::new(Policy::LOSSLESS_CLIENT);
+    let lossless = PerPeer::new(Policy::LOSSLESS_CLIENT);
     for (server_policy, lossy) in [(None, true), (Some(lossless.clone()), false)] {
         let mut client = client_config();
         client.policies = lossless.clone();
@@ -375,7 +382,10 @@ fn a_session_that_nobody_has_any_more_is_opened_anew() {
     let ident = frame(&client_ident());
     assert_eq!(feed(&mut connection, &ident).unwrap(), [Event::Ready]);
     assert_eq!(
-        names(connection.stream.layout, &transmitted(&mut connection)),
+        names(
+            connection.stream.assembler.layout(),
+            &transmitted(&mut connection)
+        ),
         Tag::ServerIdent.name()
     );
     assert_eq!(

@@ -1,6 +1,6 @@
 //! [`Pair`]: two connections to each other, whose bytes are moved by hand.
 
-use super::script::{acceptor, connector, feed, transmitted};
+use super::script::{Told, acceptor, connector, feed, transmitted};
 use crate::config::Config;
 use crate::connection::{Connection, Event};
 use crate::error::ConnectionError;
@@ -9,7 +9,7 @@ use crate::error::ConnectionError;
 #[derive(Debug)]
 pub(super) struct Side {
     pub(super) connection: Connection,
-    pub(super) events: Vec<Event>,
+    pub(super) events: Told,
     pub(super) error: Option<ConnectionError>,
     /// All bytes that it ever got.
     received: usize,
@@ -43,7 +43,7 @@ impl Side {
     fn new(connection: Connection) -> Self {
         Self {
             connection,
-            events: Vec::new(),
+            events: Told::default(),
             error: None,
             received: 0,
         }

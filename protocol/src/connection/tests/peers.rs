@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::script::{numbered, transmitted};
-use crate::config::{Config, Policies};
+use crate::config::{Config, PerPeer};
 use crate::connection::{AfterFault, Connection, Event, Meeting, Opening, State};
 use crate::error::Cause;
 use crate::policy::Policy;
@@ -54,7 +54,7 @@ impl Node {
             num: i64::from(number),
         };
         let mut config = Config::new(name, policy);
-        config.policies = Policies::new(policy);
+        config.policies = PerPeer::new(policy);
         config.nonce = u32::from(number) + 1;
         let socket = SocketAddr::from(([10, 0, 0, number + 1], 6800));
         if policy != Policy::LOSSLESS_CLIENT {
@@ -244,7 +244,8 @@ impl Peers {
                     let place = node.next_place(above);
                     node.end(stream).expect("polled").retry(place);
                 }
-                Ok(Some(Event::Message(message))) => {
+                Ok(Some(Event::Message)) => {
+                    let message = end.take_message();
                     let header = message.header;
                     assert_eq!(message.data.len(), 20);
                     node.received.push((header.tid, header.seq));

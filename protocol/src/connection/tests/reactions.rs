@@ -6,7 +6,7 @@ use super::script::{
     End, banner, client_config, client_ident, client_socket, connector, feed, frame, message_frame,
     numbered, opening, raw_frame, server_config, server_ident, server_socket, transmitted,
 };
-use crate::config::{Config, Policies};
+use crate::config::{Config, PerPeer};
 use crate::connection::{AfterFault, Connection, Event, State};
 use crate::error::{Cause, PeerIncompatible, PeerMisbehaved};
 use crate::frame::Revision;
@@ -29,7 +29,7 @@ const SENT: u64 = 3;
 
 fn config() -> Config {
     let mut config = client_config();
-    config.policies = Policies::new(Policy::LOSSLESS_CLIENT);
+    config.policies = PerPeer::new(Policy::LOSSLESS_CLIENT);
     config
 }
 
@@ -210,7 +210,7 @@ fn a_reset_that_keeps_the_queue() {
         &mut connection,
         &message_frame(Revision::Rev1, &numbered(1)),
     );
-    assert_eq!(first.unwrap(), [Event::Message(numbered(1))]);
+    assert_eq!(first.unwrap().messages, [numbered(1)]);
 }
 
 #[test]
@@ -339,7 +339,7 @@ fn a_lossy_server() {
 #[test]
 fn a_lossy_client() {
     let mut config = server_config();
-    config.policies = Policies::new(Policy::STATEFUL_SERVER);
+    config.policies = PerPeer::new(Policy::STATEFUL_SERVER);
     let mut acceptor = End::Acceptor.reach_as(config, Revision::Rev1, State::SessionAccepting);
     assert_eq!(client_ident().flags, ident_flags::LOSSY);
     feed(&mut acceptor, &frame(&client_ident())).unwrap();
@@ -354,7 +354,7 @@ fn a_lossy_client() {
 #[test]
 fn a_lossless_session_without_a_name() {
     let mut config = server_config();
-    config.policies = Policies::new(Policy::STATEFUL_SERVER);
+    config.policies = PerPeer::new(Policy::STATEFUL_SERVER);
     let mut acceptor = End::Acceptor.reach_as(config, Revision::Rev1, State::SessionAccepting);
     let nameless = frame(&ClientIdent {
         cookie: 0,

@@ -1,11 +1,12 @@
 //! One [`Connection`] whose peer is a script: bytes laid out by hand, correct up to a given state.
 
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::auth;
+use crate::auth::{AuthNone, method};
 use crate::config::{Config, FeaturePair};
 use crate::connection::{Connection, Event, Meeting, Opening, State};
 use crate::error::{Cause, ConnectionError};
@@ -15,7 +16,7 @@ use crate::policy::Policy;
 use crate::wire::{
     Ack, AuthBadMethod, AuthDone, AuthReplyMore, AuthRequest, AuthRequestMore, AuthSignature,
     ClientIdent, CompressionDone, CompressionRequest, Control, EntityAddr, EntityName, EntityType,
-    Features, Hello, IdentMissingFeatures, Keepalive2, Keepalive2Ack, ServerIdent,
+    Features, Hello, IdentMissingFeatures, Keepalive2, Keepalive2Ack, Mode, ServerIdent,
     SessionReconnect, SessionReconnectOk, SessionReset, SessionRetry, SessionRetryGlobal, Tag,
     Timestamp, Wait, features, ident_flags,
 };
@@ -43,7 +44,7 @@ pub(super) fn client_config() -> Config {
     };
     let mut config = Config::new(name, Policy::LOSSY_CLIENT);
     config.nonce = 70;
-    config.global_id = 4112;
+    config.auth = Arc::new(AuthNone::new(name.into()).with_global_id(4112));
     config
 }
 
@@ -111,7 +112,7 @@ pub(super) fn payload<C: Control>(frame: &C) -> Vec<u8> {
 /// A frame of one segment, whatever is in it.
 pub(super) fn raw_frame(revision: Revision, tag: Tag, segment: &[u8]) -> Vec<u8> {
     let mut out = BytesMut::new();
-    write_control(layout(revision), tag, segment, &mut out);
+    write_control(&mut layout(revision).into(), tag, segment, &mut out);
     out.into()
 }
 
@@ -124,7 +125,7 @@ pub(super) fn message_frame(revision: Revision, message: &Message) -> Vec<u8> {
     let payloads = [&message.front, &message.middle, &message.data];
     written(|writer| {
         writer.frame(
-            layout(revision),
+            &mut layout(revision).into(),
             Tag::Message,
             &message.header.encode(),
             payloads,
@@ -153,25 +154,66 @@ pub(super) fn transmitted(connection: &mut Connection) -> Vec<u8> {
     transmitted_within(connection, usize::MAX)
 }
 
+/// What a connection has told: its events, and the messages that some of them told of.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Told {
+    pub(super) events: Vec<Event>,
+    pub(super) messages: Vec<Message>,
+}
+
+impl Told {
+    pub(super) fn extend(&mut self, later: Self) {
+        self.events.extend(later.events);
+        self.messages.extend(later.messages);
+    }
+}
+
+impl Deref for Told {
+    type Target = [Event];
+
+    fn deref(&self) -> &[Event] {
+        &self.events
+    }
+}
+
+impl<const N: usize> PartialEq<[Event; N]> for Told {
+    fn eq(&self, events: &[Event; N]) -> bool {
+        self.events == events
+    }
+}
+
 /// Hands over `bytes` and takes in what they say.
-pub(super) fn feed(
-    connection: &mut Connection,
-    bytes: &[u8],
-) -> Result<Vec<Event>, ConnectionError> {
+pub(super) fn feed(connection: &mut Connection, bytes: &[u8]) -> Result<Told, ConnectionError> {
     connection.receive(Bytes::copy_from_slice(bytes));
-    let mut events = Vec::new();
+    let mut told = Told::default();
     while let Some(event) = connection.poll()? {
         match event {
             // Here nobody has a session already.
             Event::SessionRequested => {
                 if connection.meet(None, 3)? == Meeting::Opened {
-                    events.push(Event::Ready);
+                    told.events.push(Event::Ready);
                 }
             }
-            event => events.push(event),
+            event => {
+                if event == Event::Message {
+                    told.messages.push(connection.take_message());
+                }
+                told.events.push(event);
+            }
         }
     }
-    Ok(events)
+    Ok(told)
+}
+
+/// What a connection asks room for in one poll, if it gets it for the first `admitted` times.
+pub(super) fn asks(connection: &mut Connection, admitted: usize) -> (Vec<usize>, Option<Event>) {
+    let mut asked = Vec::new();
+    let admit = &mut |len| {
+        asked.push(len);
+        asked.len() <= admitted
+    };
+    let told = connection.poll_admitting(admit).unwrap();
+    (asked, told)
 }
 
 /// The payload of a correct frame of each type; of a message its header.
@@ -192,10 +234,10 @@ pub(super) fn sound(tag: Tag) -> Vec<u8> {
         Tag::AuthRequestMore => payload(&AuthRequestMore(Bytes::from_static(b"more"))),
         Tag::AuthDone => payload(&AuthDone {
             global_id: 4112,
-            con_mode: auth::MODE_CRC,
+            con_mode: Mode::Crc as u32,
             payload: Bytes::from_static(b"ignored"),
         }),
-        Tag::AuthSignature => payload(&AuthSignature(auth::NO_SIGNATURE)),
+        Tag::AuthSignature => payload(&AuthSignature([0; 32])),
         Tag::ClientIdent => payload(&client_ident()),
         Tag::ServerIdent => payload(&server_ident()),
         Tag::IdentMissingFeatures => payload(&IdentMissingFeatures {
@@ -224,9 +266,12 @@ pub(super) fn sound(tag: Tag) -> Vec<u8> {
 
 pub(super) fn auth_request() -> AuthRequest {
     AuthRequest {
-        method: auth::METHOD_NONE,
-        preferred_modes: vec![2, auth::MODE_CRC],
-        payload: auth::none_request(&client_config(), EntityType::Osd),
+        method: method::NONE,
+        preferred_modes: vec![Mode::Secure as u32, Mode::Crc as u32],
+        payload: {
+            let prover = client_config().auth.prove(method::NONE, EntityType::Osd);
+            prover.unwrap().request().unwrap()
+        },
     }
 }
 

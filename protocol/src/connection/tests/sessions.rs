@@ -87,7 +87,7 @@ pub(super) fn is_complete(peers: &Peers, what: &str) {
 }
 
 /// Every number of bytes that may arrive at either end before the stream is cut, and who dials then.
-fn cuts(start: impl Fn([Policy; 2]) -> (Peers, usize), step: usize) {
+pub(super) fn cuts(start: impl Fn([Policy; 2]) -> (Peers, usize), step: usize) {
     for policies in LOSSLESS {
         for (to, first) in [(A, A), (A, B), (B, A), (B, B)] {
             for bytes in (0..).step_by(step) {
@@ -226,7 +226,7 @@ fn what_a_stream_brings_along() {
         peers.settle();
         let known = [A, B].map(|at| {
             let session = peers.nodes[at].session();
-            assert_eq!(session.stream.layout.revision, Revision::Rev1);
+            assert_eq!(session.stream.assembler.layout().revision, Revision::Rev1);
             assert_eq!(session.peer().features, features::MSG_ADDR2);
             session.peer().clone()
         });
@@ -237,7 +237,7 @@ fn what_a_stream_brings_along() {
         is_complete(&peers, "in another layout");
         for at in [A, B] {
             let session = peers.nodes[at].session();
-            assert_eq!(session.stream.layout.revision, Revision::Rev0);
+            assert_eq!(session.stream.assembler.layout().revision, Revision::Rev0);
             let peer = session.peer();
             assert!(peer.name.is_some());
             assert_eq!(peer.name, known[at].name);

@@ -10,10 +10,12 @@ use crate::wire::{Features, Tag};
 fn legal(state: State) -> &'static [Tag] {
     match state {
         State::HelloConnecting | State::HelloAccepting => &[Tag::Hello],
-        // More steps, and compression, are for methods and features that we do not offer.
-        State::AuthConnecting => &[Tag::AuthBadMethod, Tag::AuthDone],
+        State::AuthConnecting => &[Tag::AuthBadMethod, Tag::AuthReplyMore, Tag::AuthDone],
         State::AuthAccepting => &[Tag::AuthRequest],
+        State::AuthAcceptingMore => &[Tag::AuthRequestMore],
         State::SignConnecting | State::SignAccepting => &[Tag::AuthSignature],
+        State::CompressionConnecting => &[Tag::CompressionDone],
+        State::CompressionAccepting => &[Tag::CompressionRequest],
         State::SessionConnecting => &[Tag::ServerIdent, Tag::IdentMissingFeatures, Tag::Wait],
         State::SessionReconnecting => &[
             Tag::SessionReconnectOk,
@@ -66,7 +68,7 @@ fn a_frame_in_the_wrong_state_ends_the_connection() {
         }
     }
     let (tags, states) = (Tag::ALL.len(), 5);
-    let legal = [1 + 2 + 1 + 3 + 4, 1 + 1 + 1 + 2 + 4];
+    let legal = [1 + 3 + 1 + 3 + 4, 1 + 1 + 1 + 2 + 4];
     assert_eq!(refused, 2 * (2 * states * tags - legal[0] - legal[1]));
 }
 
@@ -79,14 +81,17 @@ fn a_frame_in_the_right_state_does_not() {
                 let wire = raw_frame(revision, *tag, &end.sound(*tag));
                 match feed(&mut connection, &wire) {
                     Ok(_) => assert_ne!(connection.state(), State::Closed),
-                    // These say that it is over.
-                    Err(error) => {
-                        assert!(
-                            matches!(tag, Tag::AuthBadMethod | Tag::IdentMissingFeatures),
-                            "{error}"
-                        );
-                        assert!(matches!(error.cause, Cause::PeerIncompatible(_)), "{error}");
-                    }
+                    Err(error) => match tag {
+                        // These say that it is over.
+                        Tag::AuthBadMethod | Tag::IdentMissingFeatures => {
+                            assert!(matches!(error.cause, Cause::PeerIncompatible(_)), "{error}");
+                        }
+                        // The method none has no further step.
+                        tag => {
+                            assert_eq!(*tag, Tag::AuthReplyMore);
+                            assert_eq!(error.cause, PeerMisbehaved::UnexpectedFrame(*tag).into());
+                        }
+                    },
                 }
             }
         }

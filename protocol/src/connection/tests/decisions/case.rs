@@ -8,7 +8,7 @@ use super::super::script::{
     End, client_ident, client_socket, feed, frame, message_frame, numbered, server_config,
     transmitted,
 };
-use crate::config::{Config, Policies};
+use crate::config::{Config, PerPeer};
 use crate::connection::{Connection, Event, State};
 use crate::frame::Revision;
 use crate::message::Message;
@@ -168,7 +168,7 @@ pub(super) fn unheard(first_seq: u64, ack_seq: u64) -> Vec<u8> {
 
 fn config(policy: Policy) -> Config {
     let mut config = server_config();
-    config.policies = Policies::new(policy);
+    config.policies = PerPeer::new(policy);
     config
 }
 
