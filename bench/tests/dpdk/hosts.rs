@@ -9,6 +9,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd as _;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -72,6 +73,9 @@ impl Link {
     }
 }
 
+/// What takes so long has probably stopped.
+const SLOW: Duration = Duration::from_secs(45);
+
 /// A network namespace.
 pub(crate) struct Host {
     /// Keeps it while there is nobody else in it.
@@ -120,6 +124,27 @@ impl Host {
 
     pub(crate) fn msgr(&self) -> Command {
         self.command(env!("CARGO_BIN_EXE_msgr"))
+    }
+
+    /// Runs a command that ends within a minute. When that is nearly over, what the kernel knows of its
+    /// connections is printed, for whoever will look for the reason.
+    pub(crate) fn run_watched(&self, command: &mut Command) -> Output {
+        let (running, ended) = mpsc::channel::<()>();
+        thread::scope(move |scope| {
+            scope.spawn(move || {
+                if ended.recv_timeout(SLOW) != Err(RecvTimeoutError::Timeout) {
+                    return;
+                }
+                for (program, options) in [("ss", "-tinmo"), ("ip", "-statistics link show")] {
+                    let words = options.split_whitespace();
+                    let output = self.command(program).args(words).output().unwrap();
+                    eprintln!("{program} {options}: {}", text(&output.stdout));
+                }
+            });
+            let output = run(command);
+            drop(running);
+            output
+        })
     }
 
     fn ip(&self, words: &str) {

@@ -114,7 +114,7 @@ fn exchange_from_ours(hosts: &Hosts, args: &[String], addr: &str, load: &Load) {
 
 /// The same from `host`.
 fn exchange(host: &Host, addr: &str, load: &Load) {
-    check(&run(&mut ping(host, &[], addr, load)), load);
+    check(&host.run_watched(&mut ping(host, &[], addr, load)), load);
 }
 
 fn ping(host: &Host, args: &[String], addr: &str, load: &Load) -> Command {
