@@ -8,13 +8,14 @@ use crate::budget::Charge;
 
 /// A received message. It counts against [`Budgets`](crate::Budgets) until it is dropped or
 /// [taken out](Self::into_message).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Received {
     message: Message,
     charge: Option<Charge>,
 }
 
 impl Received {
+    #[inline]
     pub(crate) fn new(message: Message, charge: Option<Charge>) -> Self {
         Self { message, charge }
     }

@@ -5,8 +5,10 @@
 //! them by hand with [`turn`](Reactor::turn).
 
 mod admission;
+mod commands;
 mod core;
 mod entry;
+mod opening;
 mod run;
 mod session;
 mod timers;
@@ -15,14 +17,14 @@ mod transmit;
 use std::sync::Arc;
 use std::time::Instant;
 
-use msgr_protocol::{EntityAddr, EntityType, Event as ConnectionEvent, State, Ticket, Timestamp};
+use msgr_protocol::{EntityAddr, Event as ConnectionEvent, Message, State, Ticket, Timestamp};
 use msgr_transport::{Close, CloseReason, Cost, Event, Transport};
 
-use crate::connection::{Connection, ConnectionId};
+use crate::connection::ConnectionId;
 use crate::dispatcher::{Context, Dispatcher};
 use crate::dump::ConnectionDump;
 use crate::error::{BindError, Fault, FaultCause};
-use crate::inbox::{Command, Inbox};
+use crate::inbox::Inbox;
 use crate::messenger::Shared;
 use crate::metrics::add;
 use crate::received::Received;
@@ -30,9 +32,6 @@ use crate::received::Received;
 use self::session::{Met, Outcome};
 
 pub(crate) use self::core::Core;
-
-/// Commands taken in one turn: enough to amortise it, few enough not to starve the transport.
-const COMMANDS_PER_TURN: usize = 256;
 
 /// One polled loop with its transport, its connections and its dispatcher.
 pub struct Reactor {
@@ -140,100 +139,6 @@ impl Reactor {
         self.shut_down_by.is_some_and(|by| now >= by || drained())
     }
 
-    fn take_commands(&mut self, now: Instant) -> bool {
-        for taken in 0..COMMANDS_PER_TURN {
-            let Some(command) = self.inbox.pop() else {
-                return taken > 0;
-            };
-            self.command(command, now);
-        }
-        true
-    }
-
-    fn command(&mut self, command: Command, now: Instant) {
-        match command {
-            Command::Bind { at, bound } => {
-                // Whoever asked may have stopped waiting.
-                let _ = bound.send(self.core.bind(at));
-            }
-            Command::Connect {
-                connection,
-                kind,
-                target,
-            } => {
-                self.connect(connection, kind, target, now);
-            }
-            Command::Send { to, message } => {
-                if let Some(id) = to.id()
-                    && let Err(error) = self.core.send(id, message, usize::MAX)
-                {
-                    tracing::warn!("{to:?}: message dropped: {error}");
-                }
-            }
-            Command::Keepalive { to, stamp } => {
-                to.id()
-                    .into_iter()
-                    .for_each(|id| self.core.keepalive(id, stamp));
-            }
-            Command::SendCancellable {
-                to,
-                message,
-                ticket,
-                deadline,
-            } => {
-                if let Some(id) = to.id()
-                    && let Err(error) =
-                        self.core
-                            .send_cancellable(id, message, usize::MAX, ticket, deadline)
-                {
-                    tracing::warn!("{to:?}: message dropped: {error}");
-                }
-            }
-            Command::Cancel { on, ticket } => {
-                on.id()
-                    .into_iter()
-                    .for_each(|id| self.cancel(id, ticket, now));
-            }
-            Command::MarkDown { connection } => {
-                connection
-                    .id()
-                    .into_iter()
-                    .for_each(|id| self.core.mark_down(id));
-            }
-            Command::MakeDisposable { connection } => {
-                connection
-                    .id()
-                    .into_iter()
-                    .for_each(|id| self.core.make_disposable(id));
-            }
-            Command::Close { connection } => {
-                connection
-                    .id()
-                    .into_iter()
-                    .for_each(|id| self.core.begin_end(id, now));
-            }
-            Command::Dump { to } => {
-                // Whoever asked may have stopped waiting.
-                let _ = to.send(self.core.dump());
-            }
-            Command::Shutdown => self.shut_down(now),
-        }
-    }
-
-    fn connect(&mut self, handle: Connection, kind: EntityType, target: EntityAddr, now: Instant) {
-        if self.core.is_ours(&target) {
-            let id = self.core.add_loopback(handle);
-            self.dispatcher.connected(&mut Context {
-                core: &mut self.core,
-                id,
-                now,
-            });
-            return;
-        }
-        let id = self.core.connect(handle, kind, target, now);
-        self.dial(id, now);
-    }
-
     fn dial(&mut self, id: ConnectionId, now: Instant) {
         if let Err(cause) = self.core.dial(id, now) {
             self.fault(id, cause, now);
@@ -314,7 +219,7 @@ impl Reactor {
             return;
         };
         // Filled in place, it need not be moved.
-        let mut message = Received::default();
+        let mut message = Received::new(Message::default(), None);
         message.fill(&mut wire.protocol, &mut wire.charge);
         add(&self.core.metrics.messages_received, 1);
         add(&self.core.metrics.bytes_received, message.payload_len());

@@ -5,7 +5,8 @@ use super::script::{
     End, STAMP, Told, client_config, feed, frame, message_frame, numbered, raw_frame,
     server_config, session_reconnect, transmitted, transmitted_within,
 };
-use crate::connection::{CONTROL_BACKLOG, Connection, Event, State};
+use crate::connection::input::CONTROL_BACKLOG;
+use crate::connection::{Connection, Event, State};
 use crate::error::{ApiMisuse, Cause, Malformed, PeerMisbehaved};
 use crate::frame::{FrameError, Limits, Revision};
 use crate::message::{Header, Message};

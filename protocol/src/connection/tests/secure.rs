@@ -64,7 +64,7 @@ fn what_was_sealed_is_not_taken_back() {
     let mut pair = sealed();
     let ticket = Ticket::new(1).unwrap();
     let client = &mut pair.client.connection;
-    client.send_cancellable(message(100), ticket).unwrap();
+    client.queue(&mut message(100), Some(ticket)).unwrap();
     let sealed = transmitted(client);
     let mut unsent = TxQueue::from([sealed.clone().into()]);
     assert!(!client.cancel(ticket, &mut unsent));
@@ -72,7 +72,7 @@ fn what_was_sealed_is_not_taken_back() {
 
     // One that was not laid out yet leaves no trace.
     let other = Ticket::new(2).unwrap();
-    client.send_cancellable(message(100), other).unwrap();
+    client.queue(&mut message(100), Some(other)).unwrap();
     assert!(client.cancel(other, &mut unsent));
     client.send(message(5)).unwrap();
     let next = transmitted(client);
