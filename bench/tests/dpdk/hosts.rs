@@ -126,8 +126,8 @@ impl Host {
         self.command(env!("CARGO_BIN_EXE_msgr"))
     }
 
-    /// Runs a command that ends within a minute. When that is nearly over, what the kernel knows of its
-    /// connections is printed, for whoever will look for the reason.
+    /// Runs a command that ends within a minute. When that is nearly over, what the kernel knows of this
+    /// host's connections and interfaces is printed, for whoever will look for the reason.
     pub(crate) fn run_watched(&self, command: &mut Command) -> Output {
         let (running, ended) = mpsc::channel::<()>();
         thread::scope(move |scope| {

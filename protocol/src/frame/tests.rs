@@ -19,7 +19,7 @@ const REV1: Layout = Layout {
 };
 
 /// `size` bytes that depend on their place.
-fn bytes(size: usize) -> Vec<u8> {
+pub(super) fn bytes(size: usize) -> Vec<u8> {
     (0..size).map(|i| (i * 31 + i / 256) as u8).collect()
 }
 
@@ -47,6 +47,18 @@ fn lay_out(layout: Layout, tag: Tag, segments: [usize; 4], link_from: usize) -> 
 
 fn reader(layout: Layout) -> FrameReader {
     FrameReader::new(layout, Limits::default())
+}
+
+/// All frames of a stream that comes in pieces of this length.
+pub(super) fn read_in_pieces(reader: &mut FrameReader, wire: &[u8], len: usize) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    for piece in wire.chunks(len) {
+        reader.push(Bytes::copy_from_slice(piece));
+        while let Some(frame) = reader.next_frame().unwrap() {
+            frames.push(frame);
+        }
+    }
+    frames
 }
 
 fn read_one(layout: Layout, wire: &[u8]) -> Result<Option<Frame>, FrameError> {
@@ -128,13 +140,7 @@ fn a_stream_cut_anywhere_gives_the_same_frames() {
             .concat();
         for cut in 1..=wire.len() {
             let mut reader = reader(layout);
-            let mut frames = Vec::new();
-            for piece in wire.chunks(cut) {
-                reader.push(Bytes::copy_from_slice(piece));
-                while let Some(frame) = reader.next_frame().unwrap() {
-                    frames.push(frame);
-                }
-            }
+            let frames = read_in_pieces(&mut reader, &wire, cut);
             assert!(!reader.is_mid_frame());
             assert_eq!(frames.len(), shapes.len());
             for (frame, shape) in frames.iter().zip(shapes) {

@@ -5,6 +5,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::*;
 use crate::frame::SegmentDescriptor;
+use crate::frame::tests::{bytes, read_in_pieces};
 use crate::frame::{
     Assembler, Frame, FrameError, FrameReader, FrameWriter, HeapBlocks, Layout, Limits, TxQueue,
     write_control,
@@ -38,10 +39,6 @@ fn reader(revision: Revision) -> FrameReader {
     let mut reader = FrameReader::new(layout(revision), Limits::default());
     reader.secure(secure(&secret(), End::Acceptor, revision).1);
     reader
-}
-
-fn bytes(size: usize) -> Vec<u8> {
-    (0..size).map(|i| (i * 31 + i / 256) as u8).collect()
 }
 
 /// A payload in slices of up to `slice` bytes.
@@ -135,13 +132,7 @@ fn a_stream_cut_anywhere_gives_the_same_frames() {
             .concat();
         for cut in 1..=wire.len() {
             let mut reader = reader(revision);
-            let mut frames = Vec::new();
-            for piece in wire.chunks(cut) {
-                reader.push(Bytes::copy_from_slice(piece));
-                while let Some(frame) = reader.next_frame().unwrap() {
-                    frames.push(frame);
-                }
-            }
+            let frames = read_in_pieces(&mut reader, &wire, cut);
             assert!(!reader.is_mid_frame());
             assert_eq!(frames.len(), shapes.len());
             for (frame, shape) in frames.iter().zip(shapes) {
