@@ -76,8 +76,10 @@ pub trait Transport {
     fn flush(&mut self);
 
     /// Receives, completes and times out what is due at `now`, appending to `events`. One call
-    /// hands up a bounded number of bytes per connection, so that no connection starves another.
-    /// Returns whether anything was done, which includes work that causes no event.
+    /// hands up a bounded number of bytes per connection, so that no connection starves another; where
+    /// [`place`](Self::place) is accepted, in one [`Event::Data`]: what is placed when a caller has
+    /// seen that would be too late for bytes in a second. Returns whether anything was done, which
+    /// includes work that causes no event.
     fn poll(&mut self, now: Instant, events: &mut Vec<Event>) -> bool;
 
     /// Asks that the next `buffer.capacity() - buffer.len()` bytes received on `conn` land in

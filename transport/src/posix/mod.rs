@@ -134,16 +134,17 @@ impl Posix {
         }
     }
 
-    /// Finds out what has happened: by epoll, or by reading from the connection being polled.
-    /// Whether the latter brought anything.
-    fn look(&mut self, events: &mut Vec<Event>) -> bool {
+    /// Lists who may have work: whoever epoll names, or the connection being polled. Whether that is
+    /// more than a guess.
+    fn look(&mut self) -> bool {
         if let Some(id) = self.polled
             && self.work.is_empty()
             && self.busy.may_skip_epoll()
             && let Some(conn) = self.conns.get_mut(id)
         {
             conn.readable = true;
-            return self.serve(id, events);
+            list(&mut self.work, id, conn);
+            return false;
         }
         self.cost.system_calls += 1;
         self.epoll.look(|change| match change {
@@ -164,7 +165,7 @@ impl Posix {
                 }
             }
         });
-        false
+        true
     }
 
     /// Accepts some of the connections that wait.
@@ -353,12 +354,12 @@ impl Transport for Posix {
         let before = events.len();
         let mut done = self.expire(now);
         self.follow(self.busy.suggestion());
-        done |= self.look(events);
+        let known = self.look();
         self.accept(now, events);
-        done |= !self.work.is_empty();
+        done |= known && !self.work.is_empty();
         for _ in 0..self.work.len() {
             if let Some(id) = self.work.pop_front() {
-                self.serve(id, events);
+                done |= self.serve(id, events);
             }
         }
         done | (events.len() > before)

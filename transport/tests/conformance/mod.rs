@@ -55,6 +55,7 @@ macro_rules! conformance {
                 a_flush_is_one_doorbell
                 what_is_not_flushed_stays_within_the_window
                 a_chatty_connection_starves_nobody
+                a_chatty_connection_has_much_to_say
                 whoever_sleeps_is_woken
                 a_slow_peer_pushes_back
                 a_stopped_connection_does_not_stop_others
@@ -90,11 +91,11 @@ pub(crate) mod opening;
 pub(crate) mod ports;
 pub(crate) mod streaming;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use msgr_transport::{
     Close, CloseReason, ConnId, ConnectOptions, Event, ListenOptions, ListenerId, OpenError,
     SendError, Transport, TxQueue,
@@ -430,6 +431,15 @@ impl<T: Transport> Node<T> {
         let mut events = std::mem::take(&mut self.events);
         let done = self.transport.poll(now, &mut events);
         assert!(done || events.is_empty(), "an event is something done");
+        let mut told = HashSet::new();
+        for event in &events {
+            if let Event::Data { conn, .. } = *event
+                && !told.insert(conn)
+            {
+                let placed = self.transport.place(conn, BytesMut::with_capacity(1));
+                assert!(placed.is_err(), "too late for what comes up here");
+            }
+        }
         for event in events.drain(..) {
             self.on(event);
         }

@@ -222,6 +222,27 @@ pub(crate) fn a_chatty_connection_starves_nobody<N: Network>() {
     });
 }
 
+pub(crate) fn a_chatty_connection_has_much_to_say<N: Network>() {
+    let (mut pair, client, server) = Pair::<N>::connected();
+    let speech = Bytes::from(Random(3).bytes(1 << 20));
+    for _ in 0..8 {
+        chat(&mut pair, client, server);
+        pair.server.bytes(server);
+        let start = pair.server.received(server);
+        pair.client.give(client, speech.clone());
+        // There is a lot to be read when the server looks.
+        for _ in 0..50 {
+            let now = pair.network.tick();
+            pair.client.pump();
+            pair.client.poll(now);
+        }
+        pair.run_until("heard", |pair| {
+            pair.server.received(server) == start + speech.len()
+        });
+        assert!(pair.server.bytes(server) == speech, "altered");
+    }
+}
+
 pub(crate) fn whoever_sleeps_is_woken<N: Network>() {
     for long_at_rest in [false, true] {
         let (mut pair, client, server) = Pair::<N>::connected();
