@@ -209,23 +209,31 @@ fn nap(device: &mut DpdkDevice) -> Duration {
 
 #[test]
 #[ignore = "needs DPDK: ci/test runs it"]
-fn naps_get_longer_until_a_frame_comes_or_goes() {
+fn a_nap_is_a_part_of_the_silence_before_it() {
     let [mut a, mut b] = pair(&PortConfig::default());
-    let shortest = nap(&mut a);
-    let rest = |device: &mut DpdkDevice| {
-        let naps: Vec<_> = (0..100).map(|_| nap(device)).collect();
-        assert!(naps[..20].iter().all(|nap| *nap == shortest), "{naps:?}");
-        assert!(naps.is_sorted(), "{naps:?}");
-        assert_eq!(naps[99], Duration::from_millis(1));
-    };
-    rest(&mut a);
-    rest(&mut b);
-    assert_eq!(offer(&mut a, 0..1), 1);
-    rest(&mut a);
-    assert_eq!(received(&mut b).len(), 1);
-    rest(&mut b);
-    assert!(received(&mut b).is_empty());
-    assert!(nap(&mut b) > shortest);
+    let longest = Duration::from_millis(1);
+    assert_eq!(nap(&mut a), longest, "nobody has ever used it");
+    let start = Instant::now();
+    let frame = a.allocate(60).expect("there is memory");
+    a.transmit(frame);
+    a.flush(start);
+    let mut frames = Vec::new();
+    b.receive(start, &mut frames);
+    assert_eq!(frames.len(), 1);
+    for device in [&mut a, &mut b] {
+        for (silence, expected) in [
+            (0, 0),
+            (80, 10),
+            (800, 100),
+            (8_000, 1_000),
+            (90_000, 1_000),
+        ] {
+            device.receive(start + Duration::from_micros(silence), &mut frames);
+            let nap = nap(device);
+            assert_eq!(nap, Duration::from_micros(expected), "after {silence} us");
+        }
+    }
+    assert_eq!(frames.len(), 1);
 }
 
 #[test]

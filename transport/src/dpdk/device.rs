@@ -29,8 +29,9 @@ pub struct DpdkDevice {
     armed: bool,
     /// Whether somebody was denied a frame, and nobody has got one since.
     short: bool,
-    /// How many naps have passed since a frame last came or went.
-    naps: u32,
+    /// When we last looked, and when a frame last came or went.
+    looked: Option<Instant>,
+    used: Option<Instant>,
     cost: Cost,
     counters: DeviceCounters,
 }
@@ -39,11 +40,9 @@ pub struct DpdkDevice {
 const TRANSMIT_BOUND: usize = 256;
 /// Frames taken from the pool at once.
 const SPARE: usize = 32;
-/// How long to sleep where nothing wakes us: a few times what the wake-up itself takes.
-const NAP: Duration = Duration::from_micros(50);
-/// So many naps in vain, and each further one is twice as long as the last, up to
-/// [`LONGEST_NAP`]: a port at rest is to leave the processor to others.
-const SHORT_NAPS: u32 = 40;
+/// Where nothing wakes us, a nap takes this part of the silence before it. So whoever ends a silence
+/// makes it that much longer at most, and two ends that nap for each other are soon awake again.
+const NAP_PART: u32 = 8;
 /// What the first frame after a long silence waits at most.
 const LONGEST_NAP: Duration = Duration::from_millis(1);
 
@@ -67,7 +66,8 @@ impl DpdkDevice {
             early: Vec::new(),
             armed: false,
             short: false,
-            naps: 0,
+            looked: None,
+            used: None,
             cost: Cost::default(),
             counters: DeviceCounters::default(),
         }
@@ -99,11 +99,10 @@ impl DpdkDevice {
         self.large.is_some() || self.pools.1.is_none()
     }
 
-    /// The next nap of a port that has nothing to transmit.
-    fn nap(&mut self) -> Duration {
-        self.naps = self.naps.saturating_add(1);
-        let doublings = self.naps.saturating_sub(SHORT_NAPS).min(16);
-        (NAP * (1 << doublings)).min(LONGEST_NAP)
+    fn nap(&self) -> Park<'static> {
+        let times = self.looked.zip(self.used);
+        let silence = times.map_or(Duration::MAX, |(looked, used)| looked.duration_since(used));
+        Park::Nap(LONGEST_NAP.min(silence / NAP_PART))
     }
 
     /// The most bytes of a frame to be transmitted.
@@ -124,13 +123,14 @@ impl Device for DpdkDevice {
         self.caps
     }
 
-    fn receive(&mut self, _: Instant, frames: &mut Vec<DpdkFrame>) {
+    fn receive(&mut self, now: Instant, frames: &mut Vec<DpdkFrame>) {
+        self.looked = Some(now);
         let room = BURST - self.early.len();
         frames.append(&mut self.early);
         let received = self.queue.receive(frames, room) as u64;
         self.counters.received += received;
         if received > 0 {
-            self.naps = 0;
+            self.used = Some(now);
         }
     }
 
@@ -160,7 +160,7 @@ impl Device for DpdkDevice {
         self.transmit.push(frame);
     }
 
-    fn flush(&mut self, _: Instant) {
+    fn flush(&mut self, now: Instant) {
         if self.transmit.is_empty() {
             return;
         }
@@ -168,17 +168,17 @@ impl Device for DpdkDevice {
         self.counters.transmitted += sent;
         if sent > 0 {
             self.cost.doorbells += 1;
-            self.naps = 0;
+            self.used = Some(now);
         }
     }
 
     fn park(&mut self) -> Park<'_> {
         // Neither room in a queue nor memory wakes anybody.
         if self.short || !self.transmit.is_empty() {
-            return Park::Nap(NAP);
+            return self.nap();
         }
         let Some(wake) = self.wake else {
-            return Park::Nap(self.nap());
+            return self.nap();
         };
         if wake == Wake::Event {
             self.queue.arm();
@@ -188,7 +188,9 @@ impl Device for DpdkDevice {
                 return Park::Busy;
             }
         }
-        self.queue.descriptor().map_or(Park::Nap(NAP), Park::Fd)
+        self.queue
+            .descriptor()
+            .map_or(Park::Nap(LONGEST_NAP), Park::Fd)
     }
 
     fn unpark(&mut self) {
