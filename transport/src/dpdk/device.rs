@@ -188,9 +188,10 @@ impl Device for DpdkDevice {
                 return Park::Busy;
             }
         }
-        self.queue
-            .descriptor()
-            .map_or(Park::Nap(LONGEST_NAP), Park::Fd)
+        match self.queue.descriptor() {
+            Some(descriptor) => Park::Fd(descriptor),
+            None => self.nap(),
+        }
     }
 
     fn unpark(&mut self) {
