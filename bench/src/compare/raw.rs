@@ -208,8 +208,9 @@ mod tests {
         let mut raw = Raw::new(Threads::default()).unwrap();
         for case in CASES {
             let sample = raw.run(case, Duration::from_millis(30)).unwrap();
+            // However slow the host, there is one to count from and one that counts.
             assert!(
-                sample.figure > 0.0 && sample.replies > 2,
+                sample.figure > 0.0 && sample.replies >= 2,
                 "{case}: {sample:?}"
             );
         }

@@ -34,7 +34,7 @@ pub(crate) struct Shape {
 pub(crate) struct Workload {
     pub(crate) world: World,
     chance: Chance,
-    shape: Shape,
+    pub(crate) shape: Shape,
     servers: Vec<i64>,
     /// Whoever may connect.
     connectors: Vec<i64>,
@@ -60,7 +60,7 @@ struct Ending {
 
 impl Workload {
     pub(crate) fn new(mut world: World, shape: Shape) -> Self {
-        let real_time = matches!(world.net, Net::Loopback | Net::Rdma(..));
+        let real_time = world.is_real_time();
         let spec = |policy: Policy| {
             let bound = policy.server || policy.standby;
             let spec = if bound { Spec::bound } else { Spec::client };

@@ -379,6 +379,11 @@ impl World {
         alive.fold(false, |busy, (number, _)| self.turn(number) | busy)
     }
 
+    /// Whether the kernel carries what is sent, and time is not this world's.
+    pub(crate) fn is_real_time(&self) -> bool {
+        matches!(self.net, Net::Loopback | Net::Rdma(..))
+    }
+
     /// Whether what is sent is now and then sent again, by real hosts.
     pub(crate) fn loses_packets(&self) -> bool {
         matches!(&self.net, Net::Rdma(hosts, _) if hosts.are_apart())
