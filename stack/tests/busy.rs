@@ -16,7 +16,7 @@ use msgr::transport::{
 use msgr::{Context, Dispatcher, Messenger, Received, Settings};
 
 /// Long enough for any machine; nothing waits for it unless the test fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(100);
 
 /// Says of each poll that there was something.
 struct Busy(Posix);

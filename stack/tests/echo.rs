@@ -10,7 +10,7 @@ use msgr::transport::posix::Posix;
 use msgr::{Connection, Context, Dispatcher, Fault, FaultCause, Messenger, Received, Settings};
 
 /// Long enough for any machine; nothing waits for it unless the test fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(100);
 
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant)]
@@ -62,7 +62,8 @@ impl Dispatcher for Witness {
 
 fn start(name: &str, policy: Policy, echo: bool) -> (Messenger, Receiver<Seen>) {
     let (told, seen) = channel();
-    let settings = Settings::new(name.parse().unwrap(), policy);
+    let mut settings = Settings::new(name.parse().unwrap(), policy);
+    settings.timeouts.ready = PATIENCE;
     let open = || Ok(Box::new(Posix::new()?) as _);
     let messenger = Messenger::start(settings, open, |_| Witness {
         told: told.clone(),
@@ -168,7 +169,8 @@ fn dialling_twice_gives_the_same_connection_until_it_ends() {
 
 #[test]
 fn a_refused_connection_is_told_as_refused_then_reset() {
-    let (server, addr, _at_server) = server();
+    // Nobody else has a port there.
+    let (server, addr, _at_server) = server_at("v2:127.0.0.9:0/17");
     server.shutdown();
     let (client, at_client) = client();
     client.connect(EntityType::Osd, addr).unwrap();

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use conformance::{Network, Side, conformance};
+use conformance::{Clock, Network, Side, conformance};
 use msgr_transport::middleware::Fallback;
 use msgr_transport::posix::Posix;
 use msgr_transport::ring::{Ring, RingNetwork};
@@ -21,6 +21,7 @@ use msgr_transport::{Close, ConnectOptions, Event, ListenOptions, Transport};
 struct Both {
     rings: RingNetwork,
     host: u8,
+    clock: Clock,
 }
 
 impl Both {
@@ -38,6 +39,7 @@ impl Network for Both {
         Self {
             rings: RingNetwork::default(),
             host: HOSTS.fetch_add(1, Ordering::Relaxed),
+            clock: Clock::new(),
         }
     }
 
@@ -57,7 +59,7 @@ impl Network for Both {
 
     fn tick(&mut self) -> Instant {
         thread::yield_now();
-        Instant::now()
+        self.clock.tick()
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use conformance::{Network, Random, Side};
+use conformance::{Clock, Network, Random, Side};
 use msgr_transport::posix::Posix;
 use msgr_transport::{
     Close, CloseReason, ConnId, ConnectOptions, Event, ListenOptions, Park, Transport, TxQueue,
@@ -22,6 +22,7 @@ use msgr_transport::{
 struct Loopback {
     host: u8,
     ticks: u32,
+    clock: Clock,
 }
 
 impl Network for Loopback {
@@ -32,6 +33,7 @@ impl Network for Loopback {
         Self {
             host: HOSTS.fetch_add(1, Ordering::Relaxed),
             ticks: 0,
+            clock: Clock::new(),
         }
     }
 
@@ -55,7 +57,7 @@ impl Network for Loopback {
         if self.ticks.is_multiple_of(64) {
             std::thread::yield_now();
         }
-        Instant::now()
+        self.clock.tick()
     }
 }
 

@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use conformance::{Network, Side, conformance};
+use conformance::{Clock, Network, Side, conformance};
 use msgr_transport::middleware::Fallback;
 use msgr_transport::posix::Posix;
 use msgr_transport::rdma::{Rdma, RdmaConfig, Setup};
@@ -20,6 +20,7 @@ use msgr_transport::{CloseReason, ConnectOptions, Event, ListenOptions, Transpor
 struct Device {
     addresses: Vec<IpAddr>,
     addresses_v6: Vec<IpAddr>,
+    clock: Clock,
 }
 
 /// Little memory: many tests run at once, in a small guest.
@@ -57,6 +58,7 @@ impl Network for Device {
         Self {
             addresses: addresses("RDMA_ADDRS", "10.9.0.1 10.9.0.2"),
             addresses_v6: addresses("RDMA_ADDRS_V6", "fd00:9::1 fd00:9::2"),
+            clock: Clock::new(),
         }
     }
 
@@ -75,7 +77,7 @@ impl Network for Device {
     fn tick(&mut self) -> Instant {
         // The device is another thread of this kernel, and has to have its turn.
         thread::sleep(Duration::from_micros(100));
-        Instant::now()
+        self.clock.tick()
     }
 }
 

@@ -39,8 +39,8 @@ fn start(world: &mut World, (server, client): (Policy, Policy)) {
 }
 
 /// Two servers mark connections down in every round, from outside and from within the callback, and
-/// the clients send again: for so many rounds, and on until each server has as many messages and
-/// as many times somebody was told, which a network that loses packets may put off.
+/// the clients send again: for so many rounds, and in real time on until each server has as many
+/// messages and as many times somebody was told, which a slow host puts off.
 fn storm(world: &mut World, policies: (Policy, Policy), rounds: u64) {
     start(world, policies);
     for server in SERVERS {
@@ -55,8 +55,8 @@ fn storm(world: &mut World, policies: (Policy, Policy), rounds: u64) {
         }
     };
     let mut chance = Chance(world.seed);
-    let most = if world.loses_packets() {
-        10 * rounds
+    let most = if world.is_real_time() {
+        20 * rounds
     } else {
         rounds
     };

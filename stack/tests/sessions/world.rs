@@ -90,7 +90,7 @@ pub(crate) struct World {
 }
 
 /// Real time that nothing waits for unless a test fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(100);
 /// Where processes are bound, in virtual time.
 const PORT: u16 = 6800;
 /// What a turn takes, and after what time an idle RDMA transport has looked at everything.
@@ -411,9 +411,8 @@ impl World {
     #[track_caller]
     pub(crate) fn wait_for(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
         let patience = match self.net {
-            Net::Sim(_) | Net::Wire(..) | Net::Fabric(_) => 100 * PATIENCE,
-            Net::Loopback => PATIENCE,
-            Net::Rdma(..) => 5 * PATIENCE,
+            Net::Sim(_) | Net::Wire(..) | Net::Fabric(_) => 20 * PATIENCE,
+            Net::Loopback | Net::Rdma(..) => PATIENCE,
         };
         if !self.run_until(patience, done) {
             let told: Vec<_> = self.numbers();
@@ -425,6 +424,9 @@ impl World {
 
     /// Returns whether `done` came to pass in time.
     pub(crate) fn run_until(&mut self, time: Duration, done: impl Fn(&Self) -> bool) -> bool {
+        if self.is_real_time() {
+            self.now = Instant::now();
+        }
         let end = self.now + time;
         let mut looked = false;
         loop {

@@ -18,7 +18,7 @@ use msgr::transport::{OpenError, Transport};
 use msgr::{BindError, Connection, Context, Dispatcher, Fault, Messenger, Received, Settings};
 
 /// Nothing waits for it unless a test fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(100);
 
 /// What a messenger's dispatchers were told.
 #[derive(Debug, Default)]
@@ -87,6 +87,7 @@ fn posix() -> Result<Box<dyn Transport>, OpenError> {
 fn threaded(name: &str, policy: Policy, reactors: usize) -> (Messenger, Arc<Witness>) {
     let mut settings = Settings::new(name.parse().unwrap(), policy);
     settings.reactors = reactors;
+    settings.timeouts.ready = PATIENCE;
     settings.connect_from_bound = true;
     let witness = Arc::<Witness>::default();
     let dispatcher = |_| Told(Arc::clone(&witness));

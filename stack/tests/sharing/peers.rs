@@ -83,11 +83,12 @@ fn connections_originate_from_the_bound_port(world: &World) {
 
 fn attempts_after_a_refusal_originate_from_the_bound_port_too(world: &World) {
     let client = world.bound(1, "client.1", Policy::LOSSLESS_CLIENT);
-    let gone = world.bound(2, "osd.0", Policy::STATEFUL_SERVER);
+    // Its host is no other test's, so that nobody gets its port meanwhile.
+    let gone = world.bound(99, "osd.0", Policy::STATEFUL_SERVER);
     gone.reactor.borrow_mut().shut_down(Instant::now());
     client.greet(&gone, 1);
     world.wait_for("refusals", || client.messenger.totals().interruptions == 2);
-    let server = world.try_start(2, "osd.0", Policy::STATEFUL_SERVER, gone.addr);
+    let server = world.try_start(99, "osd.0", Policy::STATEFUL_SERVER, gone.addr);
     let server = server.unwrap();
     world.wait_for("delivery", || server.received() == [1]);
     let peer = server.accepted(0).peer().unwrap();

@@ -7,7 +7,7 @@ use msgr::protocol::auth::AuthNone;
 use msgr::protocol::{EntityAddr, EntityType, PerPeer, Policy};
 use msgr::{BindError, Endpoint, EndpointError, Endpoints, Messenger, Settings};
 
-use super::{Log, Told, Witness, any_port, assert_in_use, message, posix, threaded};
+use super::{Log, PATIENCE, Told, Witness, any_port, assert_in_use, message, posix, threaded};
 
 const ALICE: &str = "client.1";
 const BOB: &str = "client.2";
@@ -17,7 +17,8 @@ fn user(
     who: &str,
     at: Option<EntityAddr>,
 ) -> Result<Endpoint, EndpointError> {
-    let settings = Settings::new(who.parse().unwrap(), Policy::LOSSY_CLIENT);
+    let mut settings = Settings::new(who.parse().unwrap(), Policy::LOSSY_CLIENT);
+    settings.timeouts.ready = PATIENCE;
     endpoints.open(settings, at, posix, |_| Told(Arc::default()))
 }
 
@@ -111,7 +112,8 @@ fn the_last_user_to_let_go_shuts_the_messenger_down() {
     let (server, witness) = threaded("osd.0", Policy::STATELESS_SERVER, 1);
     let target = server.bind(any_port()).unwrap();
     let endpoints = Endpoints::new();
-    for at in [Some(any_port()), None] {
+    // Nobody else has a port there, who could get the one that is let go.
+    for at in [Some("v2:127.0.0.8:0/7".parse().unwrap()), None] {
         let first = user(&endpoints, ALICE, at).unwrap();
         let addr = first.addr();
         let second = user(&endpoints.clone(), ALICE, addr).unwrap();
@@ -189,7 +191,8 @@ fn a_port_has_one_messenger_however_many_reactors_share_it() {
     for (here, there) in [(1, 1), (1, 2), (2, 1), (2, 2)] {
         let (first, _) = threaded("osd.0", Policy::STATELESS_SERVER, here);
         let (second, _) = threaded("osd.1", Policy::STATELESS_SERVER, there);
-        let at = first.bind(any_port()).unwrap();
+        // Nobody else has a port there, who could get it in between.
+        let at = first.bind("v2:127.0.0.10:0/7".parse().unwrap()).unwrap();
         assert_in_use(&second.bind(at).unwrap_err());
         assert_in_use(&second.bind(EntityAddr { nonce: 8, ..at }).unwrap_err());
         first.shutdown();

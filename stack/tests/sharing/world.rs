@@ -91,7 +91,7 @@ impl World {
     fn ip(&self, host: u8) -> IpAddr {
         match self.network {
             Net::Sim(_) | Net::Wire(_) => [10, 0, 0, host].into(),
-            Net::Sockets => [127, 0, 0, 1].into(),
+            Net::Sockets => [127, 0, 0, host].into(),
         }
     }
 

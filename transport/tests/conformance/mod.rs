@@ -128,6 +128,29 @@ pub(crate) trait Network {
     fn tick(&mut self) -> Instant;
 }
 
+/// The clock of a network that is as fast as its host: real time, of which no more passes in a step
+/// than would otherwise. Nobody's patience ends because the host stood still.
+// Networks in virtual time have clocks of their own.
+#[allow(dead_code)]
+pub(crate) struct Clock {
+    now: Instant,
+    seen: Instant,
+}
+
+#[allow(dead_code)]
+impl Clock {
+    pub(crate) fn new() -> Self {
+        let now = Instant::now();
+        Self { now, seen: now }
+    }
+
+    pub(crate) fn tick(&mut self) -> Instant {
+        let seen = std::mem::replace(&mut self.seen, Instant::now());
+        self.now += (self.seen - seen).min(Duration::from_millis(1));
+        self.now
+    }
+}
+
 /// How long, in the network's time, anything may take before a test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -204,6 +227,17 @@ impl<N: Network> Pair<N> {
         while !done(self) {
             assert!(self.now < deadline, "never {what}");
             self.step();
+        }
+    }
+
+    /// Steps the client until `done`, as if the server slept, or fails.
+    pub(crate) fn run_client_until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
+        let deadline = self.now + PATIENCE;
+        while !done(self) {
+            assert!(self.now < deadline, "never {what}");
+            self.now = self.network.tick();
+            self.client.pump();
+            self.client.poll(self.now);
         }
     }
 
