@@ -85,6 +85,9 @@ impl Eal {
     /// Starts DPDK's environment on a thread of its own. If it runs already with the same
     /// configuration, that is the one.
     ///
+    /// Some of DPDK's drivers change the variables of the process's environment (`setenv(3)`) when
+    /// they are loaded, here: no other thread may read them or start a process meanwhile.
+    ///
     /// # Errors
     /// [`DpdkError::Unavailable`], [`DpdkError::Start`] or [`DpdkError::AlreadyStarted`].
     pub fn start(config: &EalConfig) -> Result<&'static Self, DpdkError> {

@@ -353,6 +353,7 @@ impl Transport for Rdma {
     }
 
     fn flush(&mut self) {
+        let mut has_freed = false;
         while let Some(id) = self.touched.pop() {
             let Some(conn) = self.conns.get_mut(id) else {
                 continue;
@@ -362,7 +363,9 @@ impl Transport for Rdma {
                 && conn.phase == Phase::Open
             {
                 let adapter = &mut self.adapters[link.adapter];
+                let free = adapter.send_arena.free();
                 let posted = link.post(adapter, &mut self.cost);
+                has_freed |= adapter.send_arena.free() > free;
                 if link.owes() || posted.is_err() {
                     if let Err(reason) = posted {
                         conn.fail(reason);
@@ -370,6 +373,10 @@ impl Transport for Rdma {
                     list(&mut self.work, id, conn);
                 }
             }
+        }
+        // Of what brought these blocks back, no completion may tell.
+        if has_freed {
+            self.feed();
         }
     }
 

@@ -16,6 +16,7 @@ use crate::conformance::{Network, Pair, Side, conformance};
 /// A device of its own, and a clock that is moved by hand.
 struct Fake {
     device: FakeDevice,
+    config: RdmaConfig,
     now: Instant,
 }
 
@@ -39,12 +40,13 @@ impl Network for Fake {
     fn new() -> Self {
         Self {
             device: FakeDevice::new(),
+            config: CONFIG,
             now: Instant::now(),
         }
     }
 
     fn transport(&mut self, _side: Side) -> Rdma {
-        Rdma::with(libraries(), CONFIG).expect("it starts")
+        Rdma::with(libraries(), self.config).expect("it starts")
     }
 
     fn address(&self, side: Side) -> SocketAddr {
@@ -167,6 +169,26 @@ fn connections_are_refused_when_all_receives_are_granted() {
     pair.run_until("told", |pair| pair.server.closed(ends[0].1).is_some());
     pair.settle();
     pair.connect(address);
+}
+
+/// Small messages give their blocks back when they are posted, and do not say when they are over.
+#[test]
+fn many_share_few_blocks_without_waiting_for_the_keepalive() {
+    let mut network = Fake::new();
+    network.config.send_blocks = 1;
+    let mut pair = Pair::with(network);
+    let address = pair.listen();
+    let ends: Vec<_> = (0..10).map(|_| pair.connect(address)).collect();
+    let start = pair.network.now;
+    for &(client, _) in &ends {
+        pair.client.give(client, &b"me too"[..]);
+    }
+    pair.run_until("received from all", |pair| {
+        let mut ends = ends.iter();
+        ends.all(|&(_, server)| pair.server.received(server) == 6)
+    });
+    let took = pair.network.now - start;
+    assert!(took < CONFIG.keepalive, "{took:?}");
 }
 
 #[test]
