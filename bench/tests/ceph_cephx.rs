@@ -62,7 +62,7 @@ fn ask(cluster: &Monitor, keyring: &Path, mode: &str, args: &[&str]) -> Output {
     let keyring = keyring.to_str().unwrap();
     let mut all = vec!["mon", &cluster.addr];
     all.extend(["--auth", "cephx", "--keyring", keyring, "--mode", mode]);
-    all.extend(["--timeout", "20"]);
+    all.extend(["--timeout", "120"]);
     all.extend(args);
     msgr(&all)
 }
@@ -120,7 +120,7 @@ fn a_cluster_that_allows_both_modes() {
         let output = ask(&cluster, &unknown, mode, &nobody);
         assert_refused(&output, WRONG_KEY);
     }
-    let output = msgr(&["mon", &cluster.addr, "status", "--timeout", "20"]);
+    let output = msgr(&["mon", &cluster.addr, "status", "--timeout", "120"]);
     assert_refused(
         &output,
         "method 1 refused with -95; the peer allows methods [2], modes [1, 2]",

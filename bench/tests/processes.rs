@@ -6,7 +6,8 @@ mod common;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::time::Instant;
 
 use common::{Client, Server, json, msgr, text};
 use msgr_protocol::{Event, Message};
@@ -57,14 +58,19 @@ fn a_hundred_thousand_messages_come_back_once_in_order_and_intact() {
     ] {
         assert_eq!(result[field], expected, "{field} in {result}");
     }
+    // When the server answers somebody else, it has seen that the client is gone.
+    let mut another = Client::lossy(server.addr);
+    another.send(Message::new(2));
+    assert_eq!(another.next(), Event::Message);
     let totals = server.stop();
-    assert_eq!(totals["messages"], 100_000);
-    assert_eq!(totals["bytes"], 100_000 * (100 + 33 + 4096));
-    assert_eq!(
-        (&totals["accepted"], &totals["resets"]),
-        (&1.into(), &1.into()),
-        "{totals}"
-    );
+    for (field, expected) in [
+        ("messages", 100_001),
+        ("bytes", 100_000 * (100 + 33 + 4096)),
+        ("accepted", 2),
+        ("resets", 1),
+    ] {
+        assert_eq!(totals[field], expected, "{field} in {totals}");
+    }
 }
 
 #[test]
@@ -81,7 +87,18 @@ fn payloads_of_every_kind_of_size() {
         ("100", "0", "67108864", "3"),
     ] {
         let output = msgr(&[
-            "ping", &addr, "--front", front, "--middle", middle, "--data", data, "--count", count,
+            "ping",
+            &addr,
+            "--front",
+            front,
+            "--middle",
+            middle,
+            "--data",
+            data,
+            "--count",
+            count,
+            "--timeout",
+            "300",
         ]);
         assert!(
             output.status.success(),
@@ -157,6 +174,17 @@ fn strangers_do_not_disturb_a_session() {
     );
 }
 
+/// Has `msgr` give up after so many seconds that `enough` has happened: with how many, and what it says.
+fn give_up(args: &[&str], enough: impl Fn(&Output) -> bool) -> (Output, usize) {
+    let mut attempts = [1, 8, 64].into_iter().map(|seconds: usize| {
+        let output = msgr(&[args, &["--timeout", &seconds.to_string()]].concat());
+        assert_eq!(output.status.code(), Some(3), "not done in time");
+        (output, seconds)
+    });
+    let attempt = attempts.find(|(output, _)| enough(output));
+    attempt.expect("in 64 seconds there is enough time")
+}
+
 #[test]
 #[ignore = "runs separate processes; ci/test does, on the release build"]
 fn exit_codes() {
@@ -164,13 +192,9 @@ fn exit_codes() {
     let server = Server::start(&[]);
     let addr = server.addr.to_string();
     server.stop();
-    let output = msgr(&["ping", &addr, "--timeout", "1", "--json"]);
-    assert_eq!(output.status.code(), Some(3), "not done in time");
-    assert!(
-        text(&output.stderr).contains("refused"),
-        "{}",
-        text(&output.stderr)
-    );
+    let (output, _) = give_up(&["ping", &addr, "--json"], |output| {
+        text(&output.stderr).contains("refused")
+    });
     assert_eq!(json(&output.stdout)["received"], 0);
 
     for bad in [
@@ -255,11 +279,17 @@ fn run([serving, pinging]: [&str; 2], for_both: &[&str], for_ping: &[&str]) -> [
     let server = Server::start(&[&["--policy", serving], for_both].concat());
     let addr = server.addr.to_string();
     let ping = ["ping", &addr, "--policy", pinging, "--json"];
-    let output = msgr(&[&ping, bind(pinging), for_both, for_ping].concat());
+    let patient = ["--timeout", "300"];
+    let began = Instant::now();
+    let output = msgr(&[&ping, bind(pinging), &patient, for_both, for_ping].concat());
+    let seconds = began.elapsed().as_secs() as usize;
     let result = text(&output.stdout);
     let complaints = text(&output.stderr);
     assert!(output.status.success(), "{pinging}: {result}{complaints}");
-    assert!(complaints.lines().count() < 60, "{complaints}");
+    assert!(
+        complaints.lines().count() < 60 + 2 * seconds,
+        "{complaints}"
+    );
     [server.stop(), json(&output.stdout)]
 }
 
@@ -366,7 +396,7 @@ fn clients_go_on_with_a_server_that_was_killed_while_they_sent() {
             .args(["ping", &server.addr.to_string(), "--policy", pinging])
             .args(bind(pinging))
             .args(["--initial-backoff", "5"])
-            .args(["--count", "300000", "--timeout", "60", "--json"])
+            .args(["--count", "300000", "--timeout", "600", "--json"])
             .env("RUST_LOG", "msgr=debug")
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -402,24 +432,15 @@ fn a_lossless_client_keeps_trying_and_does_not_chatter() {
     let server = Server::start(&[]);
     let addr = server.addr.to_string();
     server.stop();
-    let output = msgr(&[
-        "ping",
-        &addr,
-        "--policy",
-        "lossless-client",
-        "--initial-backoff",
-        "1",
-        "--max-backoff",
-        "1",
-        "--timeout",
-        "1",
-        "--json",
-    ]);
-    assert_eq!(output.status.code(), Some(3), "not done in time");
+    let lossless = ["--policy", "lossless-client"];
+    let busy = ["--initial-backoff", "1", "--max-backoff", "1"];
+    let ping = [&["ping", &addr, "--json"], &lossless[..], &busy].concat();
+    let (output, seconds) = give_up(&ping, |output| {
+        number(&json(&output.stdout)["interruptions"]) > 4
+    });
     let complaints = text(&output.stderr);
     assert!(complaints.contains("refused"), "{complaints}");
-    assert!(complaints.lines().count() < 4, "{complaints}");
-    assert!(number(&json(&output.stdout)["interruptions"]) > 4);
+    assert!(complaints.lines().count() < 3 + seconds, "{complaints}");
 }
 
 /// Runs a command where certain files do not exist, which stand in the folders of libraries.

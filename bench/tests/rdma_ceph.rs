@@ -58,7 +58,7 @@ fn ping(server: &Server, args: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_msgr"))
         .args(["ping", &server.addr.to_string(), "--peer-type", "mon"])
         .args(["--initial-backoff", "50", "--max-backoff", "500"])
-        .args(["--timeout", "120", "--json"])
+        .args(["--timeout", "1200", "--json"])
         .args(RDMA)
         .args(args)
         .env("RUST_LOG", "msgr=debug")
@@ -75,7 +75,14 @@ fn a_monitor_answers() {
     let monitor = monitor();
     let before = resources();
     let ask = |words: &[&str]| {
-        let output = msgr(&[&["mon", &monitor.addr, "--json"], &RDMA[..], words].concat());
+        let output = msgr(
+            &[
+                &["mon", &monitor.addr, "--json", "--timeout", "600"],
+                &RDMA[..],
+                words,
+            ]
+            .concat(),
+        );
         assert!(output.status.success(), "{}", text(&output.stderr));
         output.stdout
     };
@@ -111,7 +118,12 @@ fn a_client_of_cephs_connects_to_us() {
         .arg("-c")
         .arg(&monitor.configuration)
         .args(["-m", &format!("[{}]", server.addr)])
-        .args(["--connect-timeout", "60", "--debug-ms=1", "--log-to-stderr"])
+        .args([
+            "--connect-timeout",
+            "600",
+            "--debug-ms=1",
+            "--log-to-stderr",
+        ])
         .arg("status")
         .stderr(Stdio::piped())
         .spawn()
@@ -139,7 +151,7 @@ fn messages_of_mixed_sizes() {
     for (data, count) in [(64, 10_000), (65_536, 200), (1 << 20, 20), (4 << 20, 5)] {
         let (data, number) = (data.to_string(), count.to_string());
         let client = ping(&server, &["--data", &data, "--count", &number]);
-        assert_exactly_once(&while_sending(client, || ()), count);
+        assert_exactly_once(&while_sending(client, |_| ()), count);
     }
     server.stop();
     assert_eq!(resources(), before);
@@ -156,7 +168,7 @@ fn a_server_that_is_killed_costs_no_message() {
         &["--policy", "lossless-client", "--count", "10000"],
     );
     let mut successor = None;
-    let result = while_sending(client, || {
+    let result = while_sending(client, |_| {
         successor = Some(server.kill_and_restart(&serving("stateful-server")));
     });
     assert_exactly_once(&result, 10_000);
@@ -175,7 +187,7 @@ fn a_server_that_stops_for_a_while_costs_nothing_but_time() {
         &server,
         &["--policy", "lossless-client", "--count", "10000"],
     );
-    let result = while_sending(client, || {
+    let result = while_sending(client, |_| {
         server.pause();
         thread::sleep(Duration::from_secs(15));
         server.resume();
@@ -194,7 +206,7 @@ fn a_device_that_is_removed_and_comes_back_costs_no_message() {
         &server,
         &["--policy", "lossless-client", "--count", "20000"],
     );
-    let result = while_sending(client, || {
+    let result = while_sending(client, |_| {
         let link = |args: &[&str]| run(Command::new("rdma").arg("link").args(args));
         link(&["delete", DEVICE]);
         link(&["add", DEVICE, "type", "rxe", "netdev", "dummy0"]);

@@ -4,12 +4,14 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use common::{Server, assert_exactly_once, json, msgr, text};
@@ -62,7 +64,9 @@ struct Capture {
 impl Capture {
     fn start(port: u16, file: String) -> Self {
         let mut tcpdump = Command::new("tcpdump")
-            .args(["-i", "lo", "-U", "--immediate-mode", "-s0", "-w", &file])
+            // Room (in KiB) for all of it, should it not have its turn for a while.
+            .args(["-i", "lo", "-B", "65536", "-U", "--immediate-mode"])
+            .args(["-s0", "-w", &file])
             .args(["tcp", "port", &port.to_string()])
             .stderr(Stdio::piped())
             .spawn()
@@ -74,36 +78,80 @@ impl Capture {
         Self { tcpdump, file }
     }
 
-    /// The bytes of both directions, by the port that they come from.
+    /// The bytes of both directions, by the port that they come from, once their end has been seen.
     fn stop(mut self) -> BTreeMap<u16, Vec<u8>> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let pcap = loop {
+            let pcap = fs::read(&self.file).unwrap();
+            let segments = segments(&pcap);
+            let ended = |segment: &&Segment<'_>| segment.flags & FIN != 0;
+            let ended: BTreeSet<_> = segments.iter().filter(ended).map(|s| s.port).collect();
+            if ended.len() == 2 || segments.iter().any(|segment| segment.flags & RST != 0) {
+                break pcap;
+            }
+            assert!(Instant::now() < deadline, "of the end only {ended:?}");
+            thread::sleep(Duration::from_millis(10));
+        };
         kill_process(Pid::from_child(&self.tcpdump), Signal::INT).unwrap();
         self.tcpdump.wait().unwrap();
-        streams(&fs::read(&self.file).unwrap())
+        streams(&segments(&pcap))
     }
 }
 
-/// Puts the TCP payloads of a capture of Ethernet and IPv4 together (pcap-savefile(5), RFC 791,
-/// RFC 9293), by source port.
-fn streams(pcap: &[u8]) -> BTreeMap<u16, Vec<u8>> {
+const FIN: u8 = 1;
+const SYN: u8 = 2;
+const RST: u8 = 4;
+
+/// Of TCP (RFC 9293).
+struct Segment<'a> {
+    /// Where it comes from.
+    port: u16,
+    sequence: u32,
+    flags: u8,
+    payload: &'a [u8],
+}
+
+/// What a capture of Ethernet and IPv4 (pcap-savefile(5), RFC 791) has come to.
+fn segments(pcap: &[u8]) -> Vec<Segment<'_>> {
     let le32 = |at: usize| u32::from_le_bytes(pcap[at..at + 4].try_into().unwrap()) as usize;
     assert_eq!(
         (le32(0), le32(20)),
         (0xa1b2_c3d4, 1),
         "microseconds, Ethernet"
     );
-    let mut streams = BTreeMap::<u16, (u32, Vec<u8>)>::new();
+    let mut segments = Vec::new();
     let mut at = 24;
-    while at < pcap.len() {
+    while at + 16 <= pcap.len() {
         let (captured, len) = (le32(at + 8), le32(at + 12));
         assert_eq!(captured, len);
+        if at + 16 + len > pcap.len() {
+            break;
+        }
         let ip = &pcap[at + 16 + 14..at + 16 + len];
         at += 16 + len;
         let ip = &ip[..usize::from(u16::from_be_bytes([ip[2], ip[3]]))];
         let tcp = &ip[usize::from(ip[0] & 0xf) * 4..];
-        let port = u16::from_be_bytes([tcp[0], tcp[1]]);
-        let sequence = u32::from_be_bytes(tcp[4..8].try_into().unwrap());
-        let payload = &tcp[usize::from(tcp[12] >> 4) * 4..];
-        if tcp[13] & 2 != 0 {
+        segments.push(Segment {
+            port: u16::from_be_bytes([tcp[0], tcp[1]]),
+            sequence: u32::from_be_bytes(tcp[4..8].try_into().unwrap()),
+            flags: tcp[13],
+            payload: &tcp[usize::from(tcp[12] >> 4) * 4..],
+        });
+    }
+    segments
+}
+
+/// Puts their payloads together, by source port.
+fn streams(segments: &[Segment<'_>]) -> BTreeMap<u16, Vec<u8>> {
+    let mut streams = BTreeMap::<u16, (u32, Vec<u8>)>::new();
+    for &Segment {
+        port,
+        sequence,
+        flags,
+        payload,
+    } in segments
+    {
+        if flags & SYN != 0 {
             assert!(
                 streams
                     .insert(port, (sequence.wrapping_add(1), Vec::new()))

@@ -54,6 +54,8 @@ struct Echo(Child);
 
 impl Echo {
     fn start(device: &str) -> Self {
+        // Not while another process is started, see there.
+        Eal::start(&EalConfig::default()).expect("DPDK is installed");
         let child = Command::new(env::current_exe().expect("it runs"))
             .args(["--exact", "echo", "--ignored", "--nocapture"])
             .env(DEVICE, device)

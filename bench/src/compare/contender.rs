@@ -22,7 +22,7 @@ pub(super) trait Contender {
 }
 
 /// After a turn's end, what is under way may take this long before something must be wrong.
-pub(super) const GRACE: Duration = Duration::from_secs(5);
+pub(super) const GRACE: Duration = Duration::from_secs(30);
 
 /// What one turn has shown.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -3,10 +3,10 @@
 
 #![allow(dead_code, clippy::unwrap_used)]
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Lines, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -177,7 +177,7 @@ impl Client {
     pub(crate) fn connect(config: Config, kind: EntityType, target: EntityAddr) -> Self {
         let stream = TcpStream::connect(target.socket.unwrap()).unwrap();
         stream
-            .set_read_timeout(Some(Duration::from_secs(20)))
+            .set_read_timeout(Some(Duration::from_secs(120)))
             .unwrap();
         let ends = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
         let opening = Opening {
@@ -229,12 +229,28 @@ impl Client {
     }
 }
 
+/// What a process writes to its standard error.
+pub(crate) struct Log(Lines<BufReader<ChildStderr>>);
+
+impl Log {
+    pub(crate) fn of(process: &mut Child) -> Self {
+        Self(BufReader::new(process.stderr.take().unwrap()).lines())
+    }
+
+    /// Waits for a line that contains this.
+    #[track_caller]
+    pub(crate) fn wait_for(&mut self, what: &str) {
+        let seen = self.0.any(|line| line.unwrap().contains(what));
+        assert!(seen, "it never said {what:?}");
+    }
+}
+
 /// Lets `happen` what is to happen while messages are under way, and returns how it ended.
-pub(crate) fn while_sending(mut client: Child, happen: impl FnOnce()) -> Value {
-    let mut log = BufReader::new(client.stderr.take().unwrap()).lines();
-    assert!(log.any(|line| line.unwrap().contains("connected to")));
-    happen();
-    let log: Vec<_> = log.map(Result::unwrap).collect();
+pub(crate) fn while_sending(mut client: Child, happen: impl FnOnce(&mut Log)) -> Value {
+    let mut log = Log::of(&mut client);
+    log.wait_for("connected to");
+    happen(&mut log);
+    let log: Vec<_> = log.0.map(Result::unwrap).collect();
     let output = client.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", log.join("\n"));
     json(&output.stdout)

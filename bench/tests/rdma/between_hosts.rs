@@ -76,7 +76,7 @@ fn lost_packets_and_broken_connections_cost_no_message() {
         let shape = ["--data", &data, "--count", &number];
         let args = [&LOSSLESS[..], &break_some, &shape].concat();
         let client = ping_by(msgr_on("right"), "rdma", &server, &args);
-        let result = while_sending(client, || ());
+        let result = while_sending(client, |_| ());
         assert_exactly_once(&result, count);
         broken += result["reconnects"].as_u64().unwrap();
     }
@@ -98,7 +98,7 @@ fn a_server_that_is_killed_while_packets_get_lost_costs_no_message() {
     let args = [&LOSSLESS[..], &["--count", "5000"]].concat();
     let client = ping_by(msgr_on("right"), "rdma", &server, &args);
     let mut successor = None;
-    let result = while_sending(client, || {
+    let result = while_sending(client, |_| {
         let at = server.addr.to_string();
         drop(server);
         successor = Some(serve(&at, &[]));
@@ -120,14 +120,9 @@ fn a_network_that_is_cut_and_mended_costs_no_message() {
     let server = serve(AT, &[]);
     let args = [&LOSSLESS[..], &["--count", "20000"]].concat();
     let client = ping_by(msgr_on("right"), "rdma", &server, &args);
-    let before = both.right.queue_pairs();
-    let result = while_sending(client, || {
+    let result = while_sending(client, |log| {
         hosts(&["cut"]);
-        let until = Instant::now() + Duration::from_secs(60);
-        while both.right.queue_pairs() > before {
-            assert!(Instant::now() < until, "the client never gives up");
-            thread::sleep(Duration::from_millis(100));
-        }
+        log.wait_for("the session goes on");
         hosts(&["mend"]);
     });
     assert_exactly_once(&result, 20_000);
@@ -147,10 +142,10 @@ fn a_session_goes_on_over_sockets_if_the_device_does_not_come_back() {
     let args = [&LOSSLESS[..], &["--count", "20000"]].concat();
     let before = both.right.queue_pairs();
     let client = ping_by(msgr_on("right"), "auto", &server, &args);
-    let result = while_sending(client, || {
+    let result = while_sending(client, |_| {
         assert!(both.right.queue_pairs() > before, "it is over RDMA");
         run("ip", &["-n", "right", "link", "set", "veth0", "down"]);
-        let until = Instant::now() + Duration::from_secs(60);
+        let until = Instant::now() + Duration::from_secs(300);
         while both.right.queue_pairs() > before {
             assert!(Instant::now() < until, "the client never gives up");
             thread::sleep(Duration::from_millis(100));

@@ -30,6 +30,11 @@ impl Device {
         assert!(!more, "{missed:?}, {:?} before", self.missed);
     }
 
+    /// How much it has sent that goes into somebody's receive.
+    pub(crate) fn sends(&self) -> u64 {
+        counter(self.name, "rdma_sends")
+    }
+
     /// How many queue pairs there are on it.
     pub(crate) fn queue_pairs(&self) -> u32 {
         let all = resources(self.name);

@@ -9,11 +9,11 @@ use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use msgr_transport::dpdk::{Eal, EalConfig, PortConfig};
+use msgr_transport::dpdk::PortConfig;
 use msgr_transport::tcp::{Tcp, TcpConfig};
 use msgr_transport::{Event, ListenOptions, Transport as _, TxQueue};
 
-use crate::hosts::{Hosts, V4};
+use crate::hosts::{Hosts, V4, eal};
 
 /// Tell the server, which is this executable on another host, its port and its MTU.
 const DEVICE: &str = "MSGR_TEST_DEVICE";
@@ -66,8 +66,7 @@ fn echo() {
         mtu: mtu.parse().unwrap(),
         ..PortConfig::default()
     };
-    let eal = Eal::start(&EalConfig::default()).unwrap();
-    let device = eal.open(&device, &config).unwrap().remove(0);
+    let device = eal().open(&device, &config).unwrap().remove(0);
     let mut tcp = Tcp::new(device, TcpConfig::new(V4.ours, 24), Instant::now()).unwrap();
     let at = SocketAddr::new(V4.ours, PORT);
     tcp.listen(at, &ListenOptions::default()).unwrap();

@@ -13,6 +13,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use msgr_transport::dpdk::{Eal, EalConfig};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::common::{Server, json, text};
@@ -202,8 +203,14 @@ pub(crate) struct Hosts {
     far: Option<Host>,
 }
 
+/// DPDK in this process. It is there before any other process is started: see [`Eal::start`].
+pub(crate) fn eal() -> &'static Eal {
+    Eal::start(&EalConfig::default()).unwrap()
+}
+
 impl Hosts {
     pub(crate) fn new(link: Link) -> Self {
+        eal();
         let kernel = Host::new();
         let far = match link {
             Link::Tap => {
@@ -250,7 +257,7 @@ impl Hosts {
     /// more so if it was killed, the kernel takes its time to let go of the queue.
     pub(crate) fn opened<T>(&self, mut open: impl FnMut() -> Option<T>) -> T {
         let is_held = matches!(self.link, Link::AfXdp { .. });
-        let deadline = Instant::now() + Duration::from_secs(if is_held { 20 } else { 0 });
+        let deadline = Instant::now() + Duration::from_secs(if is_held { 120 } else { 0 });
         loop {
             if let Some(opened) = open() {
                 return opened;

@@ -64,7 +64,7 @@ fn programs_end_with_their_host() {
     };
     assert!(is_loaded());
     drop(hosts);
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(300);
     while is_loaded() {
         assert!(
             Instant::now() < deadline,
@@ -119,7 +119,7 @@ fn exchange(host: &Host, addr: &str, load: &Load) {
 
 fn ping(host: &Host, args: &[String], addr: &str, load: &Load) -> Command {
     let mut ping = host.msgr();
-    ping.args(["ping", addr, "--json", "--timeout", "60"])
+    ping.args(["ping", addr, "--json", "--timeout", "300"])
         .args(["--in-flight", "16"])
         .args(["--count", &load.count.to_string()])
         .args(["--data", &load.data.to_string()])
@@ -181,11 +181,11 @@ fn a_killed_server_comes_back(hosts: &Hosts) {
     let addr = address(V4.ours);
     let server = hosts.serve(&addr, &serving);
     let before = hosts.kernel.received();
-    let client = hosts
+    let mut client = hosts
         .kernel
         .msgr()
-        .args(["ping", &addr, "--json", "--timeout", "60"])
-        .args(["--policy", "lossless-client", "--count", "20000"])
+        .args(["ping", &addr, "--json", "--timeout", "300"])
+        .args(["--policy", "lossless-client", "--count", "100000"])
         .args(["--initial-backoff", "5"])
         .stdout(Stdio::piped())
         .spawn()
@@ -193,6 +193,8 @@ fn a_killed_server_comes_back(hosts: &Hosts) {
     // Killed with everything acknowledged, it would not be missed: nothing would come for it again.
     loop {
         thread::sleep(Duration::from_millis(1));
+        let is_over = client.try_wait().unwrap().is_some();
+        assert!(!is_over, "never with something under way");
         server.pause();
         if hosts.kernel.received() > before + 1000 && hosts.kernel.unacknowledged() {
             break;
