@@ -31,8 +31,19 @@ const CONFIG: RdmaConfig = RdmaConfig {
     landing_blocks: 6,
     depth: 64,
     share: 64,
-    keepalive: Duration::from_secs(1),
+    // Nothing waits for it, but in tests of its own.
+    keepalive: Duration::from_secs(3600),
 };
+
+const KEEPALIVE: Duration = Duration::from_secs(1);
+
+impl Fake {
+    fn with_keepalive() -> Self {
+        let mut network = Self::new();
+        network.config.keepalive = KEEPALIVE;
+        network
+    }
+}
 
 impl Network for Fake {
     type Transport = Rdma;
@@ -84,7 +95,9 @@ fn a_peer_that_does_not_answer_is_a_time_out() {
 #[test]
 fn a_device_that_says_nothing_is_noticed_by_the_keepalive() {
     for with_traffic in [false, true] {
-        let (mut pair, client, server) = Pair::<Fake>::connected();
+        let mut pair = Pair::with(Fake::with_keepalive());
+        let address = pair.listen();
+        let (client, server) = pair.connect(address);
         pair.network.device.set(Fault::Silence);
         if with_traffic {
             pair.client.give(client, &b"lost"[..]);
@@ -96,7 +109,9 @@ fn a_device_that_says_nothing_is_noticed_by_the_keepalive() {
 
 #[test]
 fn a_connection_at_rest_stays() {
-    let (mut pair, client, server) = Pair::<Fake>::connected();
+    let mut pair = Pair::with(Fake::with_keepalive());
+    let address = pair.listen();
+    let (client, server) = pair.connect(address);
     let start = pair.network.now;
     // More than any patience with a peer that is silent.
     while pair.network.now < start + Duration::from_secs(60) {
@@ -110,8 +125,9 @@ fn a_connection_at_rest_stays() {
 
 #[test]
 fn a_device_that_fails_ends_its_connections_and_no_more() {
-    let (mut pair, client, server) = Pair::<Fake>::connected();
-    let address = pair.server.local(server);
+    let mut pair = Pair::with(Fake::with_keepalive());
+    let address = pair.listen();
+    let (client, server) = pair.connect(address);
     pair.network.device.die();
     assert!(matches!(closed(&mut pair, client), CloseReason::Os(_)));
     pair.run_until("told", |pair| pair.server.closed(server).is_some());
@@ -120,7 +136,7 @@ fn a_device_that_fails_ends_its_connections_and_no_more() {
     let objects = pair.network.device.objects();
     let start = pair.network.now;
     pair.run_until("looked after", |pair| {
-        pair.network.now > start + 2 * CONFIG.keepalive
+        pair.network.now > start + 2 * KEEPALIVE
     });
     let (client, server) = pair.connect(address);
     pair.client.give(client, &b"again"[..]);
@@ -173,13 +189,12 @@ fn connections_are_refused_when_all_receives_are_granted() {
 
 /// Small messages give their blocks back when they are posted, and do not say when they are over.
 #[test]
-fn many_share_few_blocks_without_waiting_for_the_keepalive() {
+fn many_share_few_blocks() {
     let mut network = Fake::new();
     network.config.send_blocks = 1;
     let mut pair = Pair::with(network);
     let address = pair.listen();
     let ends: Vec<_> = (0..10).map(|_| pair.connect(address)).collect();
-    let start = pair.network.now;
     for &(client, _) in &ends {
         pair.client.give(client, &b"me too"[..]);
     }
@@ -187,8 +202,6 @@ fn many_share_few_blocks_without_waiting_for_the_keepalive() {
         let mut ends = ends.iter();
         ends.all(|&(_, server)| pair.server.received(server) == 6)
     });
-    let took = pair.network.now - start;
-    assert!(took < CONFIG.keepalive, "{took:?}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::super::SILENT_LOOKS;
 use super::super::side_channel::{Endpoint, Message};
-use super::{CONFIG, Fault, Rdma, RdmaConfig, Setup, libraries};
+use super::{CONFIG, Fault, KEEPALIVE, Rdma, RdmaConfig, Setup, libraries};
 use crate::conformance::{Network, Pair, Side, conformance};
 use crate::{Close, CloseReason, ConnId};
 
@@ -24,6 +24,7 @@ impl Network for Fake {
     fn transport(&mut self, _side: Side) -> Rdma {
         let config = RdmaConfig {
             setup: Setup::Ceph,
+            keepalive: KEEPALIVE,
             ..CONFIG
         };
         Rdma::with(libraries(), config).expect("it starts")
@@ -54,7 +55,7 @@ const NOWHERE: Endpoint = Endpoint {
 
 /// Longer than anybody is waited for.
 fn wait(pair: &mut Pair<Fake>) {
-    let until = pair.network.0.now + CONFIG.keepalive * (SILENT_LOOKS + 2);
+    let until = pair.network.0.now + KEEPALIVE * (SILENT_LOOKS + 2);
     while pair.network.0.now < until {
         pair.network.0.now += Duration::from_millis(50);
         pair.step();
