@@ -133,8 +133,8 @@ impl Connection {
         self.said_last && self.link.as_ref().is_none_or(Link::is_drained)
     }
 
-    /// Announces the end behind the last byte, if that is possible now.
-    pub(super) fn say_last(&mut self, adapter: &mut Adapter, cost: &mut Cost) {
+    /// Announces the end behind the last byte. False if there is no room for that now.
+    pub(super) fn say_last(&mut self, adapter: &mut Adapter, cost: &mut Cost) -> bool {
         if let Some(link) = &mut self.link
             && !self.said_last
         {
@@ -144,5 +144,6 @@ impl Connection {
                 Err(reason) => self.fail(reason),
             }
         }
+        self.said_last
     }
 }

@@ -4,14 +4,15 @@
 mod ceph;
 mod counts;
 mod offers;
+mod scarce;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::fake::{FakeDevice, Fault, libraries};
 use super::{Rdma, RdmaConfig, Setup};
-use crate::CloseReason;
 use crate::conformance::{Network, Pair, Side, conformance};
+use crate::{Close, CloseReason};
 
 /// A device of its own, and a clock that is moved by hand.
 struct Fake {
@@ -69,6 +70,7 @@ impl Network for Fake {
     }
 
     fn tick(&mut self) -> Instant {
+        self.device.step();
         self.now += Duration::from_micros(200);
         self.now
     }
@@ -181,27 +183,10 @@ fn connections_are_refused_when_all_receives_are_granted() {
         let all = |&(_, server): &(_, _)| pair.server.received(server) == 100_000;
         ends.iter().all(all)
     });
-    pair.client.close(ends[0].0, crate::Close::Abort);
+    pair.client.close(ends[0].0, Close::Abort);
     pair.run_until("told", |pair| pair.server.closed(ends[0].1).is_some());
     pair.settle();
     pair.connect(address);
-}
-
-/// Small messages give their blocks back when they are posted, and do not say when they are over.
-#[test]
-fn many_share_few_blocks() {
-    let mut network = Fake::new();
-    network.config.send_blocks = 1;
-    let mut pair = Pair::with(network);
-    let address = pair.listen();
-    let ends: Vec<_> = (0..10).map(|_| pair.connect(address)).collect();
-    for &(client, _) in &ends {
-        pair.client.give(client, &b"me too"[..]);
-    }
-    pair.run_until("received from all", |pair| {
-        let mut ends = ends.iter();
-        ends.all(|&(_, server)| pair.server.received(server) == 6)
-    });
 }
 
 #[test]
@@ -246,7 +231,7 @@ fn an_attempt_that_is_given_up_at_any_step_troubles_nobody() {
             let node = [&mut pair.client, &mut pair.server];
             node.into_iter().nth(step % 2).expect("two").poll(now);
         }
-        pair.client.close(conn, crate::Close::Abort);
+        pair.client.close(conn, Close::Abort);
         pair.settle();
         let given_up = std::mem::take(&mut pair.server.accepted);
         accepted += given_up.len();

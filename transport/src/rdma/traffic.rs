@@ -316,8 +316,10 @@ impl Rdma {
         let again = std::mem::replace(&mut conn.owes_credits, link.owes());
         if conn.owes_credits && again {
             conn.owes_credits = false;
-            if let Err(reason) = link.control(false, adapter, &mut self.cost) {
-                return self.finish(id, reason, events);
+            match link.control(false, adapter, &mut self.cost) {
+                // If it has no room itself, it is looked at when it has.
+                Ok(told) => starves |= !told && adapter.slots == 0,
+                Err(reason) => return self.finish(id, reason, events),
             }
         }
         let waits = conn.owes_credits;
@@ -365,8 +367,10 @@ impl Rdma {
             if let Err(reason) = link.supply(adapter) {
                 conn.failed.get_or_insert(reason);
             }
-            let index = link.adapter;
-            conn.say_last(&mut self.adapters[index], &mut self.cost);
+            let adapter = &mut self.adapters[link.adapter];
+            if !conn.say_last(adapter, &mut self.cost) && adapter.slots == 0 {
+                starve(&mut self.starved, id, conn);
+            }
         }
         if conn.failed.is_some() || conn.ended || conn.disconnected || conn.is_drained() {
             self.end(id);
