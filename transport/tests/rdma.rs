@@ -31,6 +31,8 @@ fn config() -> RdmaConfig {
         send_blocks: 128,
         landing_size: 256 << 10,
         landing_blocks: 4,
+        // Nothing may wait for it.
+        keepalive: Duration::from_secs(60),
         ..RdmaConfig::default()
     }
 }

@@ -14,8 +14,8 @@ use super::{Rdma, RdmaConfig, Setup};
 use crate::conformance::{Network, Pair, Side, conformance};
 use crate::{Close, CloseReason};
 
-/// A device of its own, and a clock that is moved by hand.
-struct Fake {
+/// A device of its own, which may have little and take its time, and a clock that is moved by hand.
+struct Fake<const SCARCE: bool = false> {
     device: FakeDevice,
     config: RdmaConfig,
     now: Instant,
@@ -46,13 +46,18 @@ impl Fake {
     }
 }
 
-impl Network for Fake {
+impl<const SCARCE: bool> Network for Fake<SCARCE> {
     type Transport = Rdma;
 
     fn new() -> Self {
+        let (device, mut config) = (FakeDevice::new(), CONFIG);
+        if SCARCE {
+            config.send_blocks = 2;
+            device.meddle(scarce::Slow(0));
+        }
         Self {
-            device: FakeDevice::new(),
-            config: CONFIG,
+            device,
+            config,
             now: Instant::now(),
         }
     }

@@ -1,17 +1,13 @@
 //! What all connections share, where there is little of it: blocks to send from, and sends that the
 //! device may have under way. Nobody waits for the keepalive to get any.
 
-use std::net::SocketAddr;
-use std::time::Instant;
-
 use super::Fake;
-use crate::conformance::{Network, Pair, Side, conformance};
-use crate::rdma::Rdma;
+use crate::conformance::{Network as _, Pair, conformance};
 use crate::rdma::fake::{Answer, Ends, Meddler, Passage};
 use crate::{Close, CloseReason, sim};
 
 /// Of what it is to do, the device does each sixteenth thing when it looks.
-struct Slow(u32);
+pub(super) struct Slow(pub(super) u32);
 
 impl Meddler for Slow {
     fn connects(&mut self, _: Ends) -> Answer {
@@ -28,42 +24,14 @@ impl Meddler for Slow {
     }
 }
 
-/// A device that has little and takes its time.
-struct Scarce(Fake);
-
-impl Network for Scarce {
-    type Transport = Rdma;
-
-    fn new() -> Self {
-        let mut network = Fake::new();
-        network.config.send_blocks = 2;
-        network.device.meddle(Slow(0));
-        Self(network)
-    }
-
-    fn transport(&mut self, side: Side) -> Rdma {
-        self.0.transport(side)
-    }
-
-    fn address(&self, side: Side) -> SocketAddr {
-        self.0.address(side)
-    }
-
-    fn address_v6(&self, side: Side) -> Option<SocketAddr> {
-        self.0.address_v6(side)
-    }
-
-    fn tick(&mut self) -> Instant {
-        self.0.tick()
-    }
-}
+type Scarce = Fake<true>;
 
 conformance!(Scarce);
 
 /// Small messages give their blocks back when they are posted, and do not say when they are over.
 #[test]
 fn many_share_few_blocks() {
-    let mut network = Fake::new();
+    let mut network = Fake::<false>::new();
     network.config.send_blocks = 1;
     let mut pair = Pair::with(network);
     let address = pair.listen();
@@ -82,9 +50,8 @@ fn many_share_few_blocks() {
 fn many_share_few_sends() {
     for (send_blocks, back) in [(1, true), (1, false), (20, true), (20, false)] {
         for size in [100, 20_000, 300_000] {
-            let mut network = Fake::new();
+            let mut network = Scarce::new();
             network.config.send_blocks = send_blocks;
-            network.device.meddle(Slow(0));
             let mut pair = Pair::with(network);
             let address = pair.listen();
             let ends: Vec<_> = (0..40).map(|_| pair.connect(address)).collect();
