@@ -49,6 +49,11 @@ impl SendQueue {
         &self.segments
     }
 
+    /// The number of bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.segments.is_empty()
     }
@@ -63,6 +68,20 @@ impl SendQueue {
             }
             sent -= segment.len();
             self.segments.pop_front();
+        }
+    }
+
+    /// Drops all but so many bytes at the front.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        while self.bytes > len
+            && let Some(mut last) = self.segments.pop_back()
+        {
+            let kept = last.len().saturating_sub(self.bytes - len);
+            self.bytes -= last.len() - kept;
+            if kept > 0 {
+                last.truncate(kept);
+                self.segments.push_back(last);
+            }
         }
     }
 

@@ -194,7 +194,7 @@ fn transfer(faults: WireFaults, total: usize) -> Duration {
 }
 
 /// Whatever becomes of frames, bytes arrive intact, and in a time that has to do with how much was
-/// lost. smoltcp alone needs 40 times as long at the first, 80 times at the last.
+/// lost.
 #[test]
 fn a_bad_wire_costs_time_but_no_bytes() {
     for (loss, millis) in [(0.001, 50), (0.01, 200), (0.05, 1000)] {

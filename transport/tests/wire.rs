@@ -138,6 +138,7 @@ fn segment(port: &mut WirePort, to: Mac, ports: [u16; 2]) {
     frame[26..34].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2]);
     frame[34..36].copy_from_slice(&ports[0].to_be_bytes());
     frame[36..38].copy_from_slice(&ports[1].to_be_bytes());
+    frame[46] = 5 << 4;
     port.transmit(frame);
 }
 

@@ -21,14 +21,18 @@ pub(super) struct ByEnds {
 impl ByEnds {
     /// The connection between two ends, among `flows`.
     pub(super) fn find(&self, ends: &Ends, flows: &Slots<Conn, Flow>) -> Option<ConnId> {
-        let is_it = |id: &ConnId| flows.get(*id).is_some_and(|flow| flow.ends == *ends);
+        let is_it = |id: &ConnId| flows.get(*id).is_some_and(|flow| flow.tcb.ends == *ends);
         self.table.find(self.keyed.hash_one(ends), is_it).copied()
     }
 
     /// Adds a connection that is among `flows`. There must be no other between the same ends.
     pub(super) fn insert(&mut self, ends: &Ends, id: ConnId, flows: &Slots<Conn, Flow>) {
         let Self { keyed, table } = self;
-        let hash = |id: &ConnId| flows.get(*id).map_or(0, |flow| keyed.hash_one(flow.ends));
+        let hash = |id: &ConnId| {
+            flows
+                .get(*id)
+                .map_or(0, |flow| keyed.hash_one(flow.tcb.ends))
+        };
         table.insert_unique(keyed.hash_one(ends), id, hash);
     }
 

@@ -23,12 +23,48 @@ pub(super) fn sum(bytes: &[u8]) -> u64 {
     sum + u64::from(u32::from_ne_bytes(last))
 }
 
+/// The same of so many bytes, a multiple of four.
+#[inline]
+pub(super) fn words<const N: usize>(bytes: &[u8; N]) -> u64 {
+    let (words, rest) = bytes.as_chunks::<4>();
+    debug_assert!(rest.is_empty(), "{N}");
+    words
+        .iter()
+        .map(|word| u64::from(u32::from_ne_bytes(*word)))
+        .sum()
+}
+
 /// Such a sum, its carries added in (RFC 1071, section 1).
 pub(super) fn fold(mut sum: u64) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     sum as u16
+}
+
+/// The sum of bytes that come in pieces of any length.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Pieces {
+    sum: u64,
+    is_odd: bool,
+}
+
+impl Pieces {
+    /// Adds the bytes that follow.
+    pub(super) fn add(&mut self, piece: &[u8]) {
+        let mut sum = fold(sum(piece));
+        if self.is_odd {
+            // RFC 1071, section 2 (B).
+            sum = sum.swap_bytes();
+        }
+        self.sum += u64::from(sum);
+        self.is_odd ^= piece.len() % 2 == 1;
+    }
+
+    /// As [`sum`](self::sum) would be of all at once.
+    pub(super) fn sum(self) -> u64 {
+        self.sum
+    }
 }
 
 #[cfg(test)]
@@ -52,6 +88,14 @@ mod tests {
         let bytes: Vec<u8> = (0..3000u32).map(|at| (at * 37 / 8) as u8).collect();
         for len in (0..200).chain([1459, 1460, 2999, 3000]) {
             assert_eq!(fold(sum(&bytes[..len])).to_be(), plain(&bytes[..len]));
+        }
+        for lengths in [[0, 1, 2], [3, 5, 7], [1, 1, 1], [1000, 33, 1001]] {
+            let (mut pieces, mut at) = (Pieces::default(), 0);
+            for len in lengths {
+                pieces.add(&bytes[at..at + len]);
+                at += len;
+            }
+            assert_eq!(fold(pieces.sum()).to_be(), plain(&bytes[..at]));
         }
         let ones = vec![0xff; 65535];
         assert_eq!(fold(sum(&ones)).to_be(), plain(&ones));

@@ -1,7 +1,7 @@
 //! [`TcpConfig`]: the addresses of an endpoint, and the numbers that its connections live by.
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How userspace TCP endpoints are set up.
 #[derive(Debug, Clone)]
@@ -14,10 +14,6 @@ pub struct TcpConfig {
     /// The most bytes on the way in each direction of a connection, and so the receive window. A
     /// connection that is at rest holds none of it.
     pub window: usize,
-    /// How often faster than ours the clock of TCP runs. Its shortest retransmission time-out, a
-    /// second (RFC 6298, section 2.4), is this many times shorter: 5 gives the 200 ms of Linux.
-    /// All that is configured here is in real time.
-    pub clock_scale: u32,
     /// How long to wait for another segment before an acknowledgement goes out by itself.
     pub ack_delay: Duration,
     /// How often to probe a connection that is at rest.
@@ -37,49 +33,11 @@ impl TcpConfig {
             addresses: vec![(address, prefix_len)],
             gateways: Vec::new(),
             window: 512 << 10,
-            clock_scale: 5,
             ack_delay: Duration::from_millis(2),
             keep_alive: Duration::from_secs(10),
             timeout: Duration::from_secs(30),
             half_open: 512,
             seed: fastrand::u64(..),
         }
-    }
-}
-
-/// What time it is for TCP: our own, scaled. Set once a turn.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Clock {
-    start: Instant,
-    scale: u32,
-    at: smoltcp::time::Instant,
-}
-
-impl Clock {
-    pub(super) fn new(scale: u32, now: Instant) -> Self {
-        Self {
-            start: now,
-            scale: scale.max(1),
-            at: smoltcp::time::Instant::ZERO,
-        }
-    }
-
-    pub(super) fn scaled(&self, duration: Duration) -> smoltcp::time::Duration {
-        (duration * self.scale).into()
-    }
-
-    pub(super) fn set(&mut self, now: Instant) {
-        let since = now.saturating_duration_since(self.start).as_micros();
-        self.at = smoltcp::time::Instant::from_micros(since as i64 * i64::from(self.scale));
-    }
-
-    pub(super) fn at(&self) -> smoltcp::time::Instant {
-        self.at
-    }
-
-    /// When it is so late for TCP, rounded up.
-    pub(super) fn when(&self, at: smoltcp::time::Instant) -> Instant {
-        let micros = u64::try_from(at.total_micros()).unwrap_or(0);
-        self.start + Duration::from_micros(micros.div_ceil(u64::from(self.scale)))
     }
 }

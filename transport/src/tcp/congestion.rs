@@ -9,8 +9,6 @@ const INCREASE: (u64, u64) = (9, 17);
 /// The first window, in segments and in bytes (RFC 6928, section 2).
 const INITIAL_SEGMENTS: u32 = 10;
 const INITIAL_BYTES: u32 = 14_600;
-/// The longest segment that anybody takes, over IPv4 (RFC 9293, section 3.7.1).
-pub(super) const LEAST_SEGMENT: u32 = 536;
 
 #[derive(Debug)]
 pub(super) struct Congestion {
@@ -22,17 +20,8 @@ pub(super) struct Congestion {
     before: u32,
     /// Acknowledged since it has grown last.
     acknowledged: u32,
-    /// What has arrived behind a missing segment is not on the way any more.
-    inflated: u32,
     segment: u32,
     most: u32,
-}
-
-impl Default for Congestion {
-    /// For a peer that has not said anything yet.
-    fn default() -> Self {
-        Self::new(LEAST_SEGMENT, u16::MAX.into())
-    }
 }
 
 impl Congestion {
@@ -44,7 +33,6 @@ impl Congestion {
             threshold: u32::MAX,
             before: u32::MAX,
             acknowledged: 0,
-            inflated: 0,
             segment,
             most: most.max(2 * segment),
         }
@@ -52,7 +40,7 @@ impl Congestion {
 
     /// The most bytes that may be on the way.
     pub(super) fn window(&self) -> u32 {
-        self.window + self.inflated
+        self.window
     }
 
     /// The length of a full segment.
@@ -86,28 +74,12 @@ impl Congestion {
         self.threshold = part(flight, numerator, denominator).max(2 * self.segment);
         self.window = self.threshold;
         self.acknowledged = 0;
-        self.inflated = 0;
     }
 
     /// All that was on the way may have been lost (RFC 5681, section 3.1).
     pub(super) fn on_timeout(&mut self, flight: u32) {
         self.on_loss(flight);
         self.window = self.segment;
-    }
-
-    /// So many bytes have arrived behind the missing segment (RFC 6582, section 3.2).
-    pub(super) fn inflate(&mut self, bytes: u32) {
-        self.inflated = self.inflated.saturating_add(bytes).min(self.most);
-    }
-
-    /// So many bytes have been acknowledged, and the next segment is missing, too.
-    pub(super) fn deflate(&mut self, bytes: u32) {
-        self.inflated = self.inflated.saturating_sub(bytes) + self.segment;
-    }
-
-    /// Nothing is missing any more.
-    pub(super) fn on_recovered(&mut self) {
-        self.inflated = 0;
     }
 
     fn grow(&mut self, bytes: u32) {
@@ -156,17 +128,5 @@ mod tests {
         congestion.on_timeout(congestion.window());
         assert_eq!(congestion.window(), SEGMENT);
         assert_eq!(round_trip(&mut congestion), SEGMENT);
-    }
-
-    #[test]
-    fn what_has_arrived_out_of_order_makes_room_for_as_much() {
-        let mut congestion = Congestion::new(SEGMENT, 1 << 20);
-        congestion.on_loss(10 * SEGMENT);
-        congestion.inflate(5 * SEGMENT);
-        assert_eq!(congestion.window(), 12 * SEGMENT);
-        congestion.deflate(3 * SEGMENT);
-        assert_eq!(congestion.window(), 10 * SEGMENT);
-        congestion.on_recovered();
-        assert_eq!(congestion.window(), 7 * SEGMENT);
     }
 }

@@ -8,11 +8,11 @@ const LINE: usize = 64;
 
 /// Has all of a value fetched at once, instead of a line at a time where each is used.
 #[inline]
-pub(super) fn prefetch<T>(value: *const T) {
+pub(super) fn prefetch<T: ?Sized>(value: &T) {
     #[cfg(target_arch = "x86_64")]
-    for at in (0..size_of::<T>() + LINE - 1).step_by(LINE) {
+    for at in (0..size_of_val(value) + LINE - 1).step_by(LINE) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        let line = value.cast::<i8>().wrapping_add(at);
+        let line = std::ptr::from_ref(value).cast::<i8>().wrapping_add(at);
         // SAFETY: a prefetch reads nothing, and no address is wrong for it.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(line) };
     }

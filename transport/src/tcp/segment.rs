@@ -1,22 +1,28 @@
-//! [`Segment`]: what the demultiplexer must know of an IP packet before anybody has parsed it.
+//! [`Segment`]: a TCP segment as it was found in an IP packet, and [`Header`], what is put in front of one
+//! of ours. Layouts only; what a segment means to a connection is not known here.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-
-use smoltcp::phy::{Checksum, ChecksumCapabilities};
-use smoltcp::wire::{IpProtocol, IpRepr, TcpControl, TcpOption, TcpPacket, TcpRepr, TcpSeqNumber};
 
 use super::checksum;
 
 /// The IP protocol number of TCP.
 const TCP: u8 = 6;
-/// The shortest TCP header.
+/// The shortest headers of IPv4, IPv6 and TCP.
+pub(super) const IPV4_HEADER_LEN: usize = 20;
+pub(super) const IPV6_HEADER_LEN: usize = 40;
 pub(super) const TCP_HEADER_LEN: usize = 20;
+/// As many routers as Linux lets a packet pass (ip(7), `ip_default_ttl`).
+pub(super) const HOPS: u8 = 64;
 
-const FIN: u8 = 0x01;
-const SYN: u8 = 0x02;
-const RST: u8 = 0x04;
-const PSH: u8 = 0x08;
-const ACK: u8 = 0x10;
+/// The flags of a segment (RFC 9293, section 3.1).
+pub(super) mod flags {
+    pub(crate) const FIN: u8 = 0x01;
+    pub(crate) const SYN: u8 = 0x02;
+    pub(crate) const RST: u8 = 0x04;
+    pub(crate) const PSH: u8 = 0x08;
+    pub(crate) const ACK: u8 = 0x10;
+}
+use flags::{ACK, FIN, RST, SYN};
 
 /// The two ends of a connection (the 4-tuple of RFC 9293, section 4), seen from here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,29 +31,36 @@ pub(super) struct Ends {
     pub(super) remote: SocketAddr,
 }
 
-/// What a segment without anything in it says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Acknowledgement {
-    pub(super) seq: u32,
-    /// All before this number has arrived.
-    pub(super) number: u32,
-    /// As in the header: scaled.
-    pub(super) window: u16,
-}
-
-/// A TCP segment in an IP packet: where it belongs, and what its flags say.
+/// A TCP segment in an IP packet: where it belongs, and what its header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Segment {
     /// The sender is `remote`.
     pub(super) ends: Ends,
-    flags: u8,
-    seq: u32,
-    ack: u32,
-    window: u16,
+    pub(super) flags: u8,
+    pub(super) seq: u32,
+    pub(super) ack: u32,
+    /// As in the header: scaled, but for a SYN's.
+    pub(super) window: u16,
     /// The lengths of the two headers and of what is behind them, in bytes.
-    pub(super) ip_header_len: usize,
-    pub(super) tcp_header_len: usize,
+    ip_header_len: usize,
+    tcp_header_len: usize,
     payload_len: usize,
+}
+
+/// The most ranges that a segment has room for.
+pub(super) const SACKS: usize = 4;
+
+/// What the options of a segment say, as far as we speak them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Options {
+    /// The longest segment that its sender takes (RFC 9293, section 3.7.1).
+    pub(super) mss: Option<u16>,
+    /// By how much it scales its windows (RFC 7323, section 2.2).
+    pub(super) window_scale: Option<u8>,
+    /// Whether it knows selective acknowledgements (RFC 2018, section 2).
+    pub(super) sack_permitted: bool,
+    /// What has arrived behind a gap, from and up to, the latest first (RFC 2018, section 3).
+    pub(super) sacks: [Option<(u32, u32)>; SACKS],
 }
 
 impl Segment {
@@ -56,9 +69,9 @@ impl Segment {
     pub(super) fn peek(packet: &[u8]) -> Option<Self> {
         let (source, destination, ip_header_len) = match packet.first()? >> 4 {
             4 => {
-                let header: &[u8; 20] = packet.first_chunk()?;
+                let header: &[u8; IPV4_HEADER_LEN] = packet.first_chunk()?;
                 let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0;
-                if header[9] != TCP || fragment {
+                if header[9] != TCP || fragment || header[0] & 0xf < 5 {
                     return None;
                 }
                 let [.., s0, s1, s2, s3, d0, d1, d2, d3] = *header;
@@ -68,20 +81,23 @@ impl Segment {
                 (IpAddr::V4(ends.0), IpAddr::V4(ends.1), len)
             }
             6 => {
-                let header: &[u8; 40] = packet.first_chunk()?;
+                let header: &[u8; IPV6_HEADER_LEN] = packet.first_chunk()?;
                 if header[6] != TCP {
                     return None;
                 }
                 let source: [u8; 16] = *header[8..].first_chunk()?;
                 let destination: [u8; 16] = *header[24..].first_chunk()?;
                 let ends = (Ipv6Addr::from(source), Ipv6Addr::from(destination));
-                (IpAddr::V6(ends.0), IpAddr::V6(ends.1), 40)
+                (IpAddr::V6(ends.0), IpAddr::V6(ends.1), IPV6_HEADER_LEN)
             }
             _ => return None,
         };
         let header: &[u8; TCP_HEADER_LEN] = packet.get(ip_header_len..)?.first_chunk()?;
         let port = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
         let tcp_header_len = usize::from(header[12] >> 4) * 4;
+        if tcp_header_len < TCP_HEADER_LEN {
+            return None;
+        }
         Some(Self {
             ends: Ends {
                 local: SocketAddr::new(destination, port(2)),
@@ -93,8 +109,12 @@ impl Segment {
             window: u16::from_be_bytes([header[14], header[15]]),
             ip_header_len,
             tcp_header_len,
-            payload_len: packet.len().saturating_sub(ip_header_len + tcp_header_len),
+            payload_len: packet.len().checked_sub(ip_header_len + tcp_header_len)?,
         })
+    }
+
+    pub(super) fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
     }
 
     /// Whether somebody asks for a connection.
@@ -102,262 +122,240 @@ impl Segment {
         self.flags == SYN
     }
 
-    pub(super) fn resets(&self) -> bool {
-        self.flags & RST != 0
+    /// Whether it can be answered: it comes from one station, and from a port.
+    pub(super) fn has_sender(&self) -> bool {
+        let ip = self.ends.remote.ip();
+        let is_group = ip.is_unspecified() || ip.is_multicast() || ip == Ipv4Addr::BROADCAST;
+        !is_group && self.ends.remote.port() != 0
     }
 
-    /// Whether it is the first of either end.
-    pub(super) fn synchronizes(&self) -> bool {
-        self.flags & SYN != 0
+    /// How many sequence numbers it takes up.
+    pub(super) fn len(&self) -> u32 {
+        self.payload_len as u32 + u32::from(self.has(SYN)) + u32::from(self.has(FIN))
     }
 
-    pub(super) fn window(&self) -> u16 {
-        self.window
+    /// The bytes in it. `packet` is the one that this segment was found in.
+    pub(super) fn payload<'a>(&self, packet: &'a [u8]) -> &'a [u8] {
+        &packet[self.ip_header_len + self.tcp_header_len..]
     }
 
-    pub(super) fn ack(&self) -> u32 {
-        self.ack
-    }
-
-    pub(super) fn seq(&self) -> u32 {
-        self.seq
-    }
-
-    /// The length of the headers in front of its bytes.
-    pub(super) fn headers_len(&self) -> usize {
-        self.ip_header_len + self.tcp_header_len
-    }
-
-    /// How many bytes there are in it.
-    pub(super) fn len(&self) -> usize {
-        self.payload_len
-    }
-
-    /// The sequence number behind it.
-    pub(super) fn end(&self) -> u32 {
-        let numbered = self.flags & (SYN | FIN) != 0;
-        self.seq
-            .wrapping_add(self.payload_len as u32 + u32::from(numbered))
-    }
-
-    /// Whether it takes up no sequence numbers.
-    pub(super) fn is_empty(&self) -> bool {
-        self.end() == self.seq
-    }
-
-    /// What it acknowledges, unless it opens or resets the connection.
-    pub(super) fn acknowledgement(&self) -> Option<Acknowledgement> {
-        (self.flags & (SYN | RST | ACK) == ACK).then_some(Acknowledgement {
-            seq: self.seq,
-            number: self.ack,
-            window: self.window,
-        })
-    }
-
-    fn options<'a>(&self, packet: &'a [u8]) -> impl Iterator<Item = TcpOption<'a>> {
-        let options = self.ip_header_len + TCP_HEADER_LEN..self.ip_header_len + self.tcp_header_len;
-        let mut left = packet.get(options).unwrap_or_default();
-        std::iter::from_fn(move || {
-            if left.is_empty() {
-                return None;
+    /// Whether the checksums of IPv4 and TCP are right.
+    pub(super) fn is_intact(&self, packet: &[u8]) -> bool {
+        let (ip, tcp) = packet.split_at(self.ip_header_len);
+        // Source: RFC 9293, section 3.1; RFC 8200, section 8.1.
+        let pseudo = u64::from(u16::from(TCP).to_be()) + u64::from((tcp.len() as u16).to_be());
+        let addresses = if self.ends.local.is_ipv6() {
+            checksum::sum(&ip[8..40])
+        } else {
+            let fixed: &[u8; IPV4_HEADER_LEN] = ip.first_chunk().expect("it was found");
+            let sum = checksum::words(fixed) + checksum::sum(&ip[IPV4_HEADER_LEN..]);
+            if checksum::fold(sum) != 0xffff {
+                return false;
             }
-            let (rest, option) = TcpOption::parse(left).ok()?;
-            left = rest;
-            Some(option)
-        })
+            checksum::words::<8>(fixed.last_chunk().expect("long enough"))
+        };
+        checksum::fold(pseudo + addresses + checksum::sum(tcp)) == 0xffff
     }
 
-    /// How many bytes behind what it acknowledges the peer has (RFC 2018, section 3), as far as it
-    /// says.
-    pub(super) fn sacked(&self, packet: &[u8]) -> u32 {
-        let ranges = self.options(packet).filter_map(|option| match option {
-            TcpOption::SackRange(ranges) => Some(ranges),
-            _ => None,
-        });
-        let lengths = ranges.flatten().flatten().map(|(start, end)| {
-            let is_behind = start.wrapping_sub(self.ack).cast_signed() > 0;
-            if is_behind {
-                end.wrapping_sub(start)
-            } else {
-                0
-            }
-        });
-        lengths.fold(0, u32::saturating_add)
-    }
-
-    /// The longest segment that the sender of this SYN takes, and by how much it scales its windows
-    /// (RFC 9293, section 3.7.1; RFC 7323, section 2.2).
-    pub(super) fn announces(&self, packet: &[u8]) -> (Option<u16>, Option<u8>) {
-        let mut announced = (None, None);
-        for option in self.options(packet) {
-            match option {
-                TcpOption::MaxSegmentSize(size) => announced.0 = Some(size),
-                TcpOption::WindowScale(shift) => announced.1 = Some(shift),
+    /// What its options say. Whatever makes no sense ends them.
+    pub(super) fn options(&self, packet: &[u8]) -> Options {
+        let mut options = Options::default();
+        let mut left = &packet[self.ip_header_len + TCP_HEADER_LEN..];
+        left = &left[..self.tcp_header_len - TCP_HEADER_LEN];
+        while let [kind, rest @ ..] = left {
+            let body = match (kind, rest) {
+                (0, _) => break,
+                (1, _) => {
+                    left = rest;
+                    continue;
+                }
+                (_, [len, ..]) => left.get(2..usize::from(*len)),
+                (_, []) => None,
+            };
+            let Some(body) = body else { break };
+            left = &left[2 + body.len()..];
+            match (kind, body) {
+                (2, &[high, low]) => options.mss = Some(u16::from_be_bytes([high, low])),
+                (3, &[shift]) => options.window_scale = Some(shift),
+                (4, []) => options.sack_permitted = true,
+                (5, _) => {
+                    let (ranges, _) = body.as_chunks::<8>();
+                    for (sack, range) in options.sacks.iter_mut().zip(ranges) {
+                        let range = u64::from_be_bytes(*range);
+                        *sack = Some(((range >> 32) as u32, range as u32));
+                    }
+                }
                 _ => {}
             }
         }
-        announced
-    }
-
-    /// Whether there is nothing to it but bytes and an acknowledgement.
-    pub(super) fn is_plain(&self) -> bool {
-        let ip_header_len = if self.ends.local.is_ipv6() { 40 } else { 20 };
-        let has_options = self.headers_len() > ip_header_len + TCP_HEADER_LEN;
-        self.flags == ACK && !has_options && self.payload_len > 0
-    }
-
-    /// Whether another segment has the next bytes, so that the two might as well be one.
-    pub(super) fn is_continued_by(&self, next: &Self) -> bool {
-        self.ends == next.ends && self.end() == next.seq && self.is_plain() && next.is_plain()
-    }
-
-    /// Makes this one what both of them would be.
-    pub(super) fn absorb(&mut self, next: &Self) {
-        self.payload_len += next.payload_len;
-        // What is sent once more may stand in front of what was sent before it.
-        if next.ack.wrapping_sub(self.ack).cast_signed() >= 0 {
-            (self.ack, self.window) = (next.ack, next.window);
-        }
-    }
-
-    /// Makes a packet, the headers of whose first part are there, say what all of it is. The
-    /// checksum of TCP is wrong then.
-    pub(super) fn write_whole(&self, packet: &mut [u8]) {
-        let at = self.ip_header_len + 8;
-        packet[at..at + 4].copy_from_slice(&self.ack.to_be_bytes());
-        self.rewrite_window(packet, self.window);
-        self.write_length(packet);
-    }
-
-    /// Some of the bytes of this one, as a segment of its own.
-    pub(super) fn part(&self, from: usize, len: usize, is_last: bool) -> Self {
-        Self {
-            seq: self.seq.wrapping_add(from as u32),
-            payload_len: len,
-            flags: if is_last {
-                self.flags
-            } else {
-                self.flags & !FIN
-            },
-            ..*self
-        }
-    }
-
-    /// Makes the headers of the whole those of this part of it. The checksum of TCP is wrong then.
-    pub(super) fn write_part(&self, headers: &mut [u8], is_last: bool) {
-        self.renumber(self.seq, headers);
-        if !is_last {
-            headers[self.ip_header_len + 13] &= !(FIN | PSH);
-        }
-        self.write_length(headers);
-    }
-
-    /// Makes the IP header say how long the packet is (RFC 791, section 3.1; RFC 8200, section 3).
-    fn write_length(&self, headers: &mut [u8]) {
-        let len = (self.headers_len() + self.payload_len) as u16;
-        if self.ends.local.is_ipv6() {
-            headers[4..6].copy_from_slice(&(len - 40).to_be_bytes());
-            return;
-        }
-        headers[2..4].copy_from_slice(&len.to_be_bytes());
-        headers[10..12].fill(0);
-        let sum = checksum::fold(checksum::sum(&headers[..self.ip_header_len]));
-        headers[10..12].copy_from_slice(&(!sum).to_ne_bytes());
-    }
-
-    /// Changes the window. The checksum is wrong then.
-    pub(super) fn rewrite_window(&self, packet: &mut [u8], window: u16) {
-        let at = self.ip_header_len + 14;
-        packet[at..at + 2].copy_from_slice(&window.to_be_bytes());
-    }
-
-    /// Changes the sequence number of a segment of ours. The checksum is wrong then.
-    pub(super) fn renumber(&self, seq: u32, packet: &mut [u8]) {
-        let at = self.ip_header_len + 4;
-        packet[at..at + 4].copy_from_slice(&seq.to_be_bytes());
+        options
     }
 }
 
-/// The packet in which the peer would say this.
-pub(super) fn make(ends: &Ends, what: Acknowledgement) -> Vec<u8> {
-    let segment = TcpRepr {
-        src_port: ends.remote.port(),
-        dst_port: ends.local.port(),
-        control: TcpControl::None,
-        seq_number: TcpSeqNumber(what.seq.cast_signed()),
-        ack_number: Some(TcpSeqNumber(what.number.cast_signed())),
-        window_len: what.window,
-        window_scale: None,
-        max_seg_size: None,
-        sack_permitted: false,
-        sack_ranges: [None; 3],
-        timestamp: None,
-        payload: &[],
-    };
-    let (remote, local) = (ends.remote.ip().into(), ends.local.ip().into());
-    let packet = IpRepr::new(remote, local, IpProtocol::Tcp, segment.header_len(), 1);
-    // Nobody checks our own.
-    let mut sums = ChecksumCapabilities::ignored();
-    sums.ipv4 = Checksum::Both;
-    let header_len = packet.header_len();
-    let mut made = vec![0; header_len + segment.header_len()];
-    packet.emit(&mut made[..], &sums);
-    let mut tcp = TcpPacket::new_unchecked(&mut made[header_len..]);
-    segment.emit(&mut tcp, &remote, &local, &sums);
-    made
+/// What stands in front of the bytes of a segment of ours.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Header {
+    pub(super) ends: Ends,
+    pub(super) flags: u8,
+    pub(super) seq: u32,
+    pub(super) ack: u32,
+    pub(super) window: u16,
+    pub(super) options: Options,
 }
 
-/// The destination of an IP packet that we have made.
-pub(super) fn destination(packet: &[u8]) -> Option<IpAddr> {
-    match packet.first()? >> 4 {
-        4 => {
-            let address: [u8; 4] = *packet.get(16..)?.first_chunk()?;
-            Some(IpAddr::V4(address.into()))
-        }
-        6 => {
-            let address: [u8; 16] = *packet.get(24..)?.first_chunk()?;
-            Some(IpAddr::V6(address.into()))
-        }
-        _ => None,
-    }
+/// The most bytes of the headers of IP and TCP.
+const MOST_HEADERS: usize = IPV6_HEADER_LEN + 60;
+
+/// The headers of IP and TCP, as they leave.
+#[derive(Debug)]
+pub(super) struct Headers {
+    bytes: [u8; MOST_HEADERS],
+    pub(super) ip_len: usize,
+    pub(super) tcp_len: usize,
+    /// The sum of the pseudo header, but for the length (RFC 9293, section 3.1; RFC 8200, section
+    /// 8.1).
+    pseudo: u64,
 }
 
-impl Segment {
-    /// Whether the checksum is right. `packet` is the one that this segment was found in.
-    pub(super) fn is_intact(&self, packet: &[u8]) -> bool {
-        let tcp = &packet[self.ip_header_len..];
-        let sum = self.pseudo_header_sum(packet, tcp.len()) + checksum::sum(tcp);
-        checksum::fold(sum) == 0xffff
-    }
-
-    /// Puts the checksum of a segment with this payload where it goes.
-    pub(super) fn write_checksum(&self, headers: &mut [u8], payload: &[u8]) {
-        self.write_pseudo_header_sum(headers, self.tcp_header_len + payload.len());
-        let sum = checksum::sum(&headers[self.ip_header_len..]) + checksum::sum(payload);
-        self.write(!checksum::fold(sum), headers);
-    }
-
-    /// Puts the sum of the pseudo header where the checksum goes, for a device that adds the rest.
-    /// `len` is that of the segment, or 0 if the device is to add the lengths, too.
-    pub(super) fn write_pseudo_header_sum(&self, headers: &mut [u8], len: usize) {
-        let sum = checksum::fold(self.pseudo_header_sum(headers, len));
-        self.write(sum, headers);
-    }
-
-    fn write(&self, sum: u16, packet: &mut [u8]) {
-        let at = self.ip_header_len + 16;
-        packet[at..at + 2].copy_from_slice(&sum.to_ne_bytes());
-    }
-
-    /// Source: RFC 9293, section 3.1; RFC 8200, section 8.1.
-    fn pseudo_header_sum(&self, packet: &[u8], len: usize) -> u64 {
-        let addresses = if self.ends.local.is_ipv6() {
-            8..40
+impl Header {
+    /// Says that a segment is for nobody (RFC 9293, section 3.5.2), unless it says so itself.
+    pub(super) fn reset(segment: &Segment) -> Option<Self> {
+        let (flags, seq, ack) = if segment.has(ACK) {
+            (RST, segment.ack, 0)
         } else {
-            12..20
+            (RST | ACK, 0, segment.seq.wrapping_add(segment.len()))
         };
-        checksum::sum(&packet[addresses])
-            + u64::from(u16::from(TCP).to_be())
-            + u64::from((len as u16).to_be())
+        (!segment.has(RST)).then_some(Self {
+            ends: segment.ends,
+            flags,
+            seq,
+            ack,
+            window: 0,
+            options: Options::default(),
+        })
+    }
+
+    /// The bytes of it, in front of so many. The checksum of TCP is not there yet.
+    pub(super) fn write(&self, payload_len: usize) -> Headers {
+        let is_v6 = self.ends.local.is_ipv6();
+        let ip_len = if is_v6 {
+            IPV6_HEADER_LEN
+        } else {
+            IPV4_HEADER_LEN
+        };
+        let mut bytes = [0; MOST_HEADERS];
+        let tcp_len = TCP_HEADER_LEN + self.write_options(&mut bytes[ip_len + TCP_HEADER_LEN..]);
+        let tcp = &mut bytes[ip_len..];
+        tcp[..2].copy_from_slice(&self.ends.local.port().to_be_bytes());
+        tcp[2..4].copy_from_slice(&self.ends.remote.port().to_be_bytes());
+        tcp[4..8].copy_from_slice(&self.seq.to_be_bytes());
+        tcp[8..12].copy_from_slice(&self.ack.to_be_bytes());
+        tcp[12] = (tcp_len as u8 / 4) << 4;
+        tcp[13] = self.flags;
+        tcp[14..16].copy_from_slice(&self.window.to_be_bytes());
+        let addresses = match (self.ends.local.ip(), self.ends.remote.ip()) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
+                let len = (ip_len + tcp_len + payload_len) as u16;
+                let ip: &mut [u8; IPV4_HEADER_LEN] = bytes.first_chunk_mut().expect("long enough");
+                ip[0] = 0x45;
+                ip[2..4].copy_from_slice(&len.to_be_bytes());
+                // Not to be fragmented (RFC 791, section 3.1).
+                ip[6] = 0x40;
+                ip[8] = HOPS;
+                ip[9] = TCP;
+                ip[12..16].copy_from_slice(&from.octets());
+                ip[16..20].copy_from_slice(&to.octets());
+                let sum = checksum::fold(checksum::words(ip));
+                ip[10..12].copy_from_slice(&(!sum).to_ne_bytes());
+                checksum::words::<8>(ip.last_chunk().expect("long enough"))
+            }
+            (from, to) => {
+                let octets = |ip| match ip {
+                    IpAddr::V6(ip) => ip.octets(),
+                    IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+                };
+                let len = (tcp_len + payload_len) as u16;
+                let ip: &mut [u8; IPV6_HEADER_LEN] = bytes.first_chunk_mut().expect("long enough");
+                ip[0] = 0x60;
+                ip[4..6].copy_from_slice(&len.to_be_bytes());
+                ip[6] = TCP;
+                ip[7] = HOPS;
+                ip[8..24].copy_from_slice(&octets(from));
+                ip[24..40].copy_from_slice(&octets(to));
+                checksum::words::<32>(ip.last_chunk().expect("long enough"))
+            }
+        };
+        Headers {
+            bytes,
+            ip_len,
+            tcp_len,
+            pseudo: addresses + u64::from(u16::from(TCP).to_be()),
+        }
+    }
+
+    /// Returns how many bytes they take: a multiple of four.
+    fn write_options(&self, into: &mut [u8]) -> usize {
+        let mut len = 0;
+        let mut put = |bytes: &[u8]| {
+            into[len..len + bytes.len()].copy_from_slice(bytes);
+            len += bytes.len();
+        };
+        // Those that do nothing fill up.
+        let options = &self.options;
+        if let Some(mss) = options.mss {
+            let [high, low] = mss.to_be_bytes();
+            put(&[2, 4, high, low]);
+        }
+        if let Some(shift) = options.window_scale {
+            put(&[1, 3, 3, shift]);
+        }
+        if options.sack_permitted {
+            put(&[1, 1, 4, 2]);
+        }
+        let sacks = options.sacks.iter().flatten();
+        let count = sacks.clone().count();
+        if count > 0 {
+            put(&[1, 1, 5, 2 + 8 * count as u8]);
+            for (from, up_to) in sacks {
+                put(&from.to_be_bytes());
+                put(&up_to.to_be_bytes());
+            }
+        }
+        len
     }
 }
+
+impl Headers {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.ip_len + self.tcp_len]
+    }
+
+    /// Puts the checksum of TCP where it goes. `payload` is the sum of so many bytes behind.
+    pub(super) fn complete(&mut self, payload: u64, payload_len: usize) {
+        let (fixed, options) = self.bytes[self.ip_len..self.ip_len + self.tcp_len]
+            .split_first_chunk::<TCP_HEADER_LEN>()
+            .expect("long enough");
+        let mut sum = self.pseudo + checksum::words(fixed) + payload;
+        if !options.is_empty() {
+            sum += checksum::sum(options);
+        }
+        sum += u64::from(((self.tcp_len + payload_len) as u16).to_be());
+        self.put_checksum(!checksum::fold(sum));
+    }
+
+    /// Puts the sum of the pseudo header there, for a device that adds the rest. `len` is that of what
+    /// is behind the IP header, or 0 if the device is to add the lengths, too.
+    pub(super) fn prepare(&mut self, len: usize) {
+        self.put_checksum(checksum::fold(
+            self.pseudo + u64::from((len as u16).to_be()),
+        ));
+    }
+
+    fn put_checksum(&mut self, sum: u16) {
+        let at = self.ip_len + 16;
+        self.bytes[at..at + 2].copy_from_slice(&sum.to_ne_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,19 +1,21 @@
 //! What comes in: which connection a packet is for, and who is welcome.
 
 use std::ops::Range;
-use std::time::{Duration, Instant};
-
-use smoltcp::socket::tcp::State;
+use std::time::Instant;
 
 use super::super::flow::{Flow, Phase};
+use super::super::icmp;
 use super::super::link::{Ignored, Input};
-use super::super::phy::{Attached, Incoming};
-use super::super::segment::Segment;
-use super::super::sender::{Sender, Verdict};
+use super::super::prefetch::prefetch;
+use super::super::segment::{Header, Options, Segment};
 use super::super::steering::{Handed, Steering};
+use super::super::tcb::Tcb;
 use super::super::{BURST, Checksums, Device, ETHERNET_HEADER_LEN, Frame};
-use super::{BURSTS, Tcp};
+use super::{BLOCK, BURSTS, LEAST_READ, Tcp};
 use crate::ConnId;
+
+/// A frame is fetched into the cache while so many before it are looked at.
+const AHEAD: usize = 2;
 
 /// Where a packet comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,21 +33,26 @@ impl<D: Device> Tcp<D> {
         let mut any = false;
         for _ in 0..BURSTS {
             let mut burst = std::mem::take(&mut self.burst);
-            burst.extend(self.phy.looped.drain(..));
+            burst.extend(self.port.looped.drain(..));
             let looped = burst.len();
-            self.phy.device.receive(now, &mut burst);
+            self.port.device.receive(now, &mut burst);
             if burst.is_empty() {
                 self.burst = burst;
                 break;
             }
             any = true;
             let is_full = burst.len() - looped >= BURST;
-            for (at, frame) in burst.drain(..).enumerate() {
+            let mut frames = burst.drain(..);
+            let mut at = 0;
+            while let Some(frame) = frames.next() {
+                if let Some(ahead) = frames.as_slice().get(AHEAD) {
+                    prefetch::<[u8]>(ahead);
+                }
                 if at < looped {
                     let packet = ETHERNET_HEADER_LEN..frame.len();
                     self.take_in(frame, packet, Origin::Loop);
                 } else if frame.checksums() != Checksums::Bad {
-                    match self.phy.input(&frame) {
+                    match self.port.input(&frame) {
                         Input::Ip(packet) => self.take_in(frame, packet, Origin::Port),
                         // Another queue may have asked.
                         Input::Handled | Input::Ignored(Ignored::Unsolicited) => {
@@ -56,9 +63,11 @@ impl<D: Device> Tcp<D> {
                         Input::Ignored(_) => {}
                     }
                 }
+                at += 1;
             }
+            drop(frames);
             self.burst = burst;
-            self.deliver();
+            self.flush_device();
             if !is_full {
                 break;
             }
@@ -76,178 +85,144 @@ impl<D: Device> Tcp<D> {
         for _ in 0..BURSTS * BURST {
             match self.steering.as_ref().and_then(Steering::take) {
                 Some(Handed::Packet(frame, packet)) => self.take_in(frame, packet, Origin::Queue),
-                Some(Handed::Neighbours(frame)) => self.phy.overhear(&frame),
+                Some(Handed::Neighbours(frame)) => self.port.overhear(&frame),
                 None => break,
             }
             any = true;
         }
-        self.deliver();
         if let Some(steering) = &mut self.steering {
             self.cost.system_calls += steering.wake();
         }
         any
     }
 
-    /// Takes in an IP packet. Segments that others may continue are delivered with the next packet at
-    /// the latest, or by [`deliver`](Self::deliver).
+    /// Takes in an IP packet.
     fn take_in(&mut self, frame: D::Frame, packet: Range<usize>, origin: Origin) {
-        let Some(segment) = Segment::peek(&frame[packet.clone()]) else {
-            self.deliver();
-            return self.deliver_to_nobody(frame, packet);
+        let bytes = &frame[packet.clone()];
+        let Some(segment) = Segment::peek(bytes) else {
+            if let Some((answer, own, to)) = icmp::answer(bytes)
+                && self.port.link.is_own(own)
+            {
+                self.port.send_packet(&answer, to);
+            }
+            return;
         };
-        let unchecked = origin == Origin::Port && frame.checksums() == Checksums::Unknown;
-        if unchecked && !segment.is_intact(&frame[packet.clone()]) {
-            return;
-        }
-        if self.coalescer.append(&segment, &frame[packet.clone()]) {
-            return;
-        }
-        self.deliver();
         let known = self.by_ends.find(&segment.ends, &self.flows);
+        if let Some(flow) = known.and_then(|id| self.flows.get(id)) {
+            flow.prefetch();
+        }
+        let unchecked = origin == Origin::Port && frame.checksums() == Checksums::Unknown;
+        if unchecked && !segment.is_intact(bytes) {
+            return;
+        }
         if known.is_none()
             && let Some(steering) = &mut self.steering
             && let Some(queue) = steering.other_owner(&segment, origin == Origin::Queue)
         {
             return steering.hand_over(queue, frame, packet);
         }
-        let id = match known {
-            Some(id) if segment.opens() && self.may_begin_anew(id) => {
+        let options = segment.options(bytes);
+        if let Some(id) = known.filter(|id| !segment.opens() || !self.may_begin_anew(*id)) {
+            return self.deliver(id, &segment, &options, segment.payload(bytes));
+        }
+        let ends = segment.ends;
+        if !self.port.link.is_own(ends.local.ip()) || !segment.has_sender() {
+            return;
+        }
+        if segment.opens() {
+            if let Some(id) = known {
                 self.remove(id);
-                self.welcome(&segment)
             }
-            None if segment.opens() => self.welcome(&segment),
-            known => known,
-        };
-        // Who is not answered asks again; who asks where nobody listens is told so.
-        if id.is_none() && segment.opens() && self.names.is_listened_at(segment.ends.local) {
-            return;
+            // Who is not answered asks again; who asks where nobody listens is told so.
+            if self.welcome(&segment, &options) || self.names.is_listened_at(ends.local) {
+                return;
+            }
         }
-        let Some(id) = id else {
-            return self.deliver_to_nobody(frame, packet);
-        };
-        self.coalescer.hold(id, segment, frame, packet);
-        if !segment.is_plain() {
-            self.deliver();
+        if let Some(reset) = Header::reset(&segment) {
+            self.port.answer(&reset);
         }
     }
 
-    fn deliver_to_nobody(&mut self, frame: D::Frame, packet: Range<usize>) {
-        let Self {
-            interface,
-            phy,
-            nobody,
-            ..
-        } = self;
-        phy.bring(Incoming::Frame(frame, packet));
-        let sender = &mut Sender::default();
-        interface.poll_ingress_single(self.clock.at(), &mut Attached { phy, sender }, nobody);
-    }
-
-    /// Delivers the segment at hand to its connection.
-    fn deliver(&mut self) {
-        let Self {
-            coalescer,
-            interface,
-            phy,
-            flows,
-            config,
-            clock,
-            ..
-        } = self;
-        let Some((id, segment, packet)) = coalescer.held() else {
-            return;
-        };
-        // Nothing answers a SYN that has not gone out yet. To smoltcp 0.14 such a SYN is a window
-        // that was overrun, and it panics.
-        let has_begun =
-            |flow: &&mut Flow| flow.phase != Phase::Connecting || flow.sender.has_sent();
-        let Some(flow) = flows.get_mut(id).filter(has_begun) else {
-            coalescer.take();
-            return;
-        };
-        flow.prefetch(!segment.is_empty());
-        flow.hear(&segment, phy.now);
-        let before = flow.state();
-        let verdict = flow.sender.on_segment(&segment, packet, phy.now);
-        if segment.synchronizes() && matches!(before, State::Listen | State::SynSent) {
-            let (mtu, window) = (phy.caps.mtu, config.window);
-            flow.sender.on_syn(&segment, packet, mtu, window, phy.now);
+    /// Delivers a segment to its connection.
+    fn deliver(&mut self, id: ConnId, segment: &Segment, options: &Options, payload: &[u8]) {
+        if self.block_of != Some(id) && !payload.is_empty() {
+            if let Some(other) = self.block_of {
+                self.collect(other, true);
+            }
+            self.block_of = Some(id);
         }
-        let Some(packet) = coalescer.take() else {
-            return;
-        };
-        // Several segments are acknowledged at once (RFC 9293, section 3.8.6.3). To smoltcp they are one.
-        let is_several = matches!(packet, Incoming::Together(_));
-        if is_several {
-            flow.socket().set_ack_delay(Some(Duration::ZERO.into()));
-        }
-        phy.bring(packet);
-        let at = clock.at();
-        let sender = &mut flow.sender;
-        interface.poll_ingress_single(at, &mut Attached { phy, sender }, &mut flow.sockets);
-        if is_several {
-            let delay = clock.scaled(config.ack_delay);
-            flow.socket().set_ack_delay(Some(delay));
-        }
-        flow.take_note();
-        if verdict == Verdict::Lost {
-            self.insist(id);
-        }
+        self.renew_block();
         let Some(flow) = self.flows.get_mut(id) else {
             return;
         };
-        if segment.resets() && matches!(flow.state(), State::Closed | State::Listen) {
-            flow.was_reset |= before != flow.state();
+        let answer = flow.on_segment(
+            segment,
+            (options, payload),
+            &self.config,
+            self.port.now,
+            (&mut self.block, &mut self.cost),
+        );
+        if flow.tcb.is_pressing() {
+            self.transmit(id);
+        }
+        if let Some(answer) = answer {
+            self.port.answer(&answer);
         }
         self.list(id);
     }
 
-    /// Has smoltcp send the first segment that is not acknowledged once more.
-    pub(super) fn insist(&mut self, id: ConnId) {
-        let at = self.clock.at();
-        let Self {
-            interface,
-            phy,
-            flows,
-            ..
-        } = self;
-        let Some(flow) = flows.get_mut(id) else {
+    /// Sees to it that there is room in the block.
+    fn renew_block(&mut self) {
+        if self.block.capacity() - self.block.len() >= LEAST_READ {
             return;
-        };
-        let recv_queue = flow.socket().recv_queue();
-        let acknowledgements = flow.sender.insist(recv_queue);
-        for acknowledgement in acknowledgements {
-            phy.bring_acknowledgement(&flow.ends, acknowledgement);
-            let sender = &mut flow.sender;
-            interface.poll_ingress_single(at, &mut Attached { phy, sender }, &mut flow.sockets);
         }
-        flow.take_note();
+        if let Some(id) = self.block_of {
+            self.collect(id, false);
+            self.block_of = Some(id);
+        }
+        if self.block.capacity() < LEAST_READ && !self.block.try_reclaim(BLOCK) {
+            let used_up = std::mem::replace(&mut self.block, self.pool.take(BLOCK));
+            self.pool.give(used_up, BLOCK);
+        }
+    }
+
+    /// Gives a connection what there is for it in the block, which is another's from now on, or
+    /// full.
+    pub(super) fn collect(&mut self, id: ConnId, interrupted: bool) {
+        if self.block_of == Some(id) {
+            self.block_of = None;
+            if let Some(flow) = self.flows.get_mut(id)
+                && !self.block.is_empty()
+            {
+                flow.collect(&mut self.block, interrupted);
+            }
+        }
     }
 
     /// Whether a connection that is over may give way to a new one between the same ends (RFC 9293,
     /// section 3.10.7.4; RFC 6191).
     fn may_begin_anew(&self, id: ConnId) -> bool {
         let flow = self.flows.get(id);
-        flow.is_some_and(|flow| !flow.is_owned() && flow.state() == State::TimeWait)
+        flow.is_some_and(|flow| !flow.is_owned() && flow.tcb.is_in_time_wait())
     }
 
-    /// Makes a connection for somebody who asks for one, if anybody accepts it.
-    fn welcome(&mut self, segment: &Segment) -> Option<ConnId> {
+    /// Makes a connection for somebody who asks for one. Whether anybody accepts it.
+    fn welcome(&mut self, segment: &Segment, options: &Options) -> bool {
         let ends = segment.ends;
-        let listener = self.names.listener_for(ends.local)?;
-        if !self.claim(ends) {
-            return None;
-        }
-        let Ok(window) = self.windows.take() else {
-            self.release(&ends);
-            return None;
+        let Some(listener) = self.names.listener_for(ends.local) else {
+            return false;
         };
-        let phase = Phase::Accepting(listener);
-        let mut flow = Flow::new(ends, phase, window, &self.config, &self.clock, self.phy.now);
-        flow.socket().listen(ends.local).ok()?;
+        if !self.claim(ends) {
+            return false;
+        }
+        let (initial, mss) = (self.initial(&ends), self.port.mss(ends.remote.ip()));
+        let (window, now) = (self.config.window, self.port.now);
+        let tcb = Tcb::accept((segment, options), initial, mss, window, now);
         if let Some(listener) = self.names.get_mut(listener) {
             listener.half_open += 1;
         }
-        Some(self.add(flow))
+        let id = self.add(Flow::new(tcb, Phase::Accepting(listener)));
+        self.list(id);
+        true
     }
 }

@@ -5,26 +5,23 @@ mod incoming;
 mod service;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use smoltcp::iface::{Config, Interface, SocketSet};
-use smoltcp::wire::{HardwareAddress, IpCidr};
 
 use super::by_ends::ByEnds;
-use super::coalescer::Coalescer;
-use super::config::{Clock, TcpConfig};
+use super::config::TcpConfig;
 use super::flow::{Flow, Phase};
 use super::link::Link;
 use super::names::Names;
-use super::phy::{Attached, Phy};
+use super::port::Port;
 use super::segment::Ends;
-use super::sender::Sender;
 use super::steering::{Steering, SteeringCounters};
+use super::tcb::{Outgoing, Tcb};
 use super::wheel::Wheel;
-use super::windows::Windows;
 use super::{BURST, Device, DeviceCounters};
 use crate::send_queue::SendQueue;
 use crate::{
@@ -46,16 +43,12 @@ const FIN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// TCP in userspace, over a packet device.
 pub struct Tcp<D: Device> {
-    phy: Phy<D>,
-    interface: Interface,
-    /// For what is for no connection: echo requests, segments astray.
-    nobody: SocketSet<'static>,
-    clock: Clock,
+    port: Port<D>,
     config: TcpConfig,
+    started: Instant,
     names: Names,
     /// What we share with the endpoints at other queues of the device, if there are any.
     steering: Option<Steering<D::Frame>>,
-    windows: Windows,
     flows: Slots<crate::slots::Conn, Flow>,
     by_ends: ByEnds,
     deadlines: Wheel,
@@ -72,10 +65,10 @@ pub struct Tcp<D: Device> {
     lingering: BTreeSet<(Instant, ConnId)>,
     /// A burst of frames on its way in.
     burst: Vec<D::Frame>,
-    /// The segment at hand.
-    coalescer: Coalescer<D::Frame>,
     pool: BufferPool,
+    /// What has arrived for one connection in a row, and for which.
     block: BytesMut,
+    block_of: Option<ConnId>,
     cost: Cost,
 }
 
@@ -94,35 +87,13 @@ impl<D: Device> Tcp<D> {
         };
         let link = Link::new(device.caps().mac, &config.addresses, &config.gateways)
             .map_err(|what| error(what.to_string()))?;
-        let clock = Clock::new(config.clock_scale, now);
-        let mut phy = Phy::new(device, link, now);
-        let mut settings = Config::new(HardwareAddress::Ip);
-        settings.random_seed = config.seed;
-        let mut nobody = Attached {
-            phy: &mut phy,
-            sender: &mut Sender::default(),
-        };
-        let mut interface = Interface::new(settings, &mut nobody, clock.at());
-        let mut fits = true;
-        interface.update_ip_addrs(|addresses| {
-            for (address, prefix_len) in phy.link.addresses() {
-                fits &= addresses
-                    .push(IpCidr::new(address.into(), prefix_len))
-                    .is_ok();
-            }
-        });
-        if !fits {
-            return Err(error("too many addresses".to_owned()));
-        }
-        phy.announce();
+        let mut port = Port::new(device, link, now);
+        port.announce();
         let mut pool = BufferPool::default();
         Ok(Self {
-            phy,
-            interface,
-            nobody: SocketSet::new(Vec::new()),
-            clock,
-            windows: Windows::new(2 * config.window),
+            port,
             config,
+            started: now,
             names: Names::default(),
             steering: None,
             flows: Slots::default(),
@@ -134,8 +105,8 @@ impl<D: Device> Tcp<D> {
             unsettled: Vec::new(),
             lingering: BTreeSet::new(),
             burst: Vec::with_capacity(BURST),
-            coalescer: Coalescer::default(),
             block: pool.take(BLOCK),
+            block_of: None,
             pool,
             cost: Cost::default(),
         })
@@ -165,7 +136,7 @@ impl<D: Device> Tcp<D> {
 
     /// What has gone through the device.
     pub fn counters(&mut self) -> DeviceCounters {
-        self.phy.device.counters()
+        self.port.device.counters()
     }
 
     /// How many connections there are, also those that the caller has left.
@@ -174,7 +145,7 @@ impl<D: Device> Tcp<D> {
     }
 
     fn add(&mut self, flow: Flow) -> ConnId {
-        let ends = flow.ends;
+        let ends = flow.tcb.ends;
         let id = self.flows.insert(flow);
         self.by_ends.insert(&ends, id, &self.flows);
         id
@@ -184,13 +155,29 @@ impl<D: Device> Tcp<D> {
         let Some(flow) = self.flows.remove(id) else {
             return;
         };
-        self.by_ends.remove(&flow.ends, id);
-        self.release(&flow.ends);
+        self.by_ends.remove(&flow.tcb.ends, id);
+        self.release(&flow.tcb.ends);
         self.deadlines.remove(id);
         if let Phase::Accepting(listener) = flow.phase {
             self.is_no_longer_half_open(listener);
         }
-        self.windows.give(flow.into_window());
+        if self.block_of == Some(id) {
+            self.block.clear();
+            self.block_of = None;
+        }
+    }
+
+    /// Where a connection's numbers begin: unlike its last ones, and not to be guessed (RFC 9293, section
+    /// 3.4.1).
+    fn initial(&self, ends: &Ends) -> u32 {
+        let mut hasher = DefaultHasher::new();
+        (self.config.seed, ends).hash(&mut hasher);
+        let micros = self
+            .port
+            .now
+            .saturating_duration_since(self.started)
+            .as_micros();
+        (hasher.finish() as u32).wrapping_add((micros / 4) as u32)
     }
 
     /// Has a connection be at this endpoint, unless there is one at any of our host.
@@ -224,7 +211,7 @@ impl<D: Device> Tcp<D> {
 
     fn open_error(&self, operation: Operation, at: SocketAddr, source: io::Error) -> OpenError {
         OpenError {
-            transport: self.phy.device.name(),
+            transport: self.port.device.name(),
             operation,
             address: Some(at),
             source,
@@ -241,12 +228,12 @@ impl<D: Device> Tcp<D> {
             .map(|local| local.ip())
             .filter(|ip| !ip.is_unspecified());
         let ip = match asked {
-            Some(ip) => Some(ip).filter(|ip| self.phy.link.is_own(*ip)),
-            None => self.phy.link.source_for(remote.ip()),
+            Some(ip) => Some(ip).filter(|ip| self.port.link.is_own(*ip)),
+            None => self.port.link.source_for(remote.ip()),
         };
         let ip = ip.filter(|ip| ip.is_ipv4() == remote.is_ipv4());
         let ip = ip.ok_or_else(not_available)?;
-        let is_local = self.phy.link.is_own(remote.ip());
+        let is_local = self.port.link.is_own(remote.ip());
         let Self {
             names,
             by_ends,
@@ -277,7 +264,7 @@ impl<D: Device> Tcp<D> {
 
 impl<D: Device> Transport for Tcp<D> {
     fn name(&self) -> &'static str {
-        self.phy.device.name()
+        self.port.device.name()
     }
 
     fn caps(&self) -> Caps {
@@ -293,7 +280,7 @@ impl<D: Device> Transport for Tcp<D> {
         at: SocketAddr,
         options: &ListenOptions,
     ) -> Result<(ListenerId, SocketAddr), OpenError> {
-        let ours = at.ip().is_unspecified() || self.phy.link.is_own(at.ip());
+        let ours = at.ip().is_unspecified() || self.port.link.is_own(at.ip());
         let listener = if ours {
             let steering = self.steering.as_ref();
             self.names
@@ -313,28 +300,17 @@ impl<D: Device> Transport for Tcp<D> {
 
     fn connect(&mut self, to: SocketAddr, options: &ConnectOptions) -> Result<ConnId, OpenError> {
         let ends = self.ends(to, options.local);
-        let ends = ends.and_then(|ends| Ok((ends, self.windows.take()?)));
-        let (ends, window) =
-            ends.map_err(|source| self.open_error(Operation::Connect, to, source))?;
+        let ends = ends.map_err(|source| self.open_error(Operation::Connect, to, source))?;
         if !self.claim(ends) {
             // Another endpoint of ours was faster.
-            self.windows.give(window);
             let source = io::ErrorKind::AddrNotAvailable.into();
             return Err(self.open_error(Operation::Connect, to, source));
         }
-        let mut flow = Flow::new(
-            ends,
-            Phase::Connecting,
-            window,
-            &self.config,
-            &self.clock,
-            self.phy.now,
-        );
-        let context = self.interface.context();
+        let (initial, mss) = (self.initial(&ends), self.port.mss(to.ip()));
+        let tcb = Tcb::connect(ends, initial, mss, self.config.window, self.port.now);
+        let mut flow = Flow::new(tcb, Phase::Connecting);
         if ends.local == ends.remote {
             flow.hopeless = Some(CloseReason::Refused);
-        } else if flow.socket().connect(context, to, ends.local).is_err() {
-            flow.hopeless = Some(CloseReason::Unreachable);
         }
         let id = self.add(flow);
         self.list(id);
@@ -345,7 +321,8 @@ impl<D: Device> Transport for Tcp<D> {
         let flow = self.flows.get_mut(id);
         let flow = flow.filter(|flow| flow.phase == Phase::Open);
         let flow = flow.ok_or(SendError::NotConnected)?;
-        let taken = flow.queue.take(queue);
+        let ours = flow.tcb.queue().ok_or(SendError::NotConnected)?;
+        let taken = ours.take(queue);
         if !flow.touched {
             flow.touched = true;
             self.touched.push(id);
@@ -358,6 +335,7 @@ impl<D: Device> Transport for Tcp<D> {
         for id in touched.drain(..) {
             if let Some(flow) = self.flows.get_mut(id) {
                 flow.touched = false;
+                flow.tcb.queue().into_iter().for_each(Outgoing::flush);
                 self.cost.doorbells += 1;
                 self.unsettle(id);
             }
@@ -367,8 +345,7 @@ impl<D: Device> Transport for Tcp<D> {
     }
 
     fn poll(&mut self, now: Instant, events: &mut Vec<Event>) -> bool {
-        self.phy.now = now;
-        self.clock.set(now);
+        self.port.now = now;
         self.settle();
         let mut done = self.receive(now);
         done |= self.expire(now);
@@ -387,16 +364,21 @@ impl<D: Device> Transport for Tcp<D> {
                 self.serve(id, events);
             }
         }
-        self.phy.keep_neighbours();
+        self.port.keep_neighbours();
         self.flush_device();
         done
     }
 
     fn place(&mut self, conn: ConnId, buffer: BytesMut) -> Result<(), BytesMut> {
-        match self.flows.get_mut(conn) {
-            Some(flow) => flow.place(buffer),
-            None => Err(buffer),
+        self.collect(conn, false);
+        let Some(flow) = self.flows.get_mut(conn) else {
+            return Err(buffer);
+        };
+        flow.place(buffer, &mut self.cost)?;
+        if flow.has_received() {
+            self.list(conn);
         }
+        Ok(())
     }
 
     fn set_receive(&mut self, id: ConnId, enabled: bool) {
@@ -424,24 +406,24 @@ impl<D: Device> Transport for Tcp<D> {
     fn next_timeout(&self) -> Option<Instant> {
         let lingering = self.lingering.first().map(|&(until, _)| until);
         // What is known of neighbours may as well go out of date while nobody wants anything.
-        let link = &self.phy.link;
+        let link = &self.port.link;
         let neighbours = link.next_timeout().filter(|_| link.is_waited_for());
         let all = [
             lingering,
             self.deadlines.next_timeout(),
-            Some(self.phy.now).filter(|_| !self.unsettled.is_empty()),
+            Some(self.port.now).filter(|_| !self.unsettled.is_empty()),
             neighbours,
-            self.phy.device.next_timeout(),
+            self.port.device.next_timeout(),
         ];
         all.into_iter().flatten().min()
     }
 
     fn park(&mut self) -> Park<'_> {
         let is_settled = self.work.is_empty() && self.unsettled.is_empty();
-        if !is_settled || !self.phy.looped.is_empty() {
+        if !is_settled || !self.port.looped.is_empty() {
             return Park::Busy;
         }
-        let device = self.phy.device.park();
+        let device = self.port.device.park();
         match &self.steering {
             Some(steering) => steering.park(device),
             None => device,
@@ -449,7 +431,7 @@ impl<D: Device> Transport for Tcp<D> {
     }
 
     fn unpark(&mut self) {
-        self.phy.device.unpark();
+        self.port.device.unpark();
         if let Some(steering) = &self.steering {
             self.cost.system_calls += u64::from(steering.unpark());
         }
@@ -460,7 +442,7 @@ impl<D: Device> Transport for Tcp<D> {
     }
 
     fn cost(&self) -> Cost {
-        let device = self.phy.device.cost();
+        let device = self.port.device.cost();
         Cost {
             system_calls: self.cost.system_calls + device.system_calls,
             bytes_copied: self.cost.bytes_copied + device.bytes_copied,

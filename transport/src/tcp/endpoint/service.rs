@@ -3,19 +3,17 @@
 
 use std::time::Instant;
 
-use smoltcp::iface::PollResult;
-use smoltcp::socket::tcp::State;
-
 use super::super::Device;
 use super::super::flow::Phase;
-use super::super::phy::Attached;
-use super::super::sender::Verdict;
-use super::{BLOCK, FIN_TIMEOUT, LEAST_READ, LINGER, Tcp};
+use super::super::port::Way;
+use super::super::tcb::Outgoing;
+use super::{FIN_TIMEOUT, LINGER, Tcp};
 use crate::{CloseReason, ConnId, Event};
 
 impl<D: Device> Tcp<D> {
     /// Does for one connection what can be done now.
     pub(super) fn serve(&mut self, id: ConnId, events: &mut Vec<Event>) {
+        self.collect(id, false);
         let Some(flow) = self.flows.get_mut(id) else {
             return;
         };
@@ -23,59 +21,37 @@ impl<D: Device> Tcp<D> {
         if let Some(reason) = flow.hopeless.take() {
             return self.end(id, reason, events);
         }
-        self.establish(id, events);
-        if self.block.capacity() - self.block.len() < LEAST_READ && !self.block.try_reclaim(BLOCK) {
-            let used_up = std::mem::replace(&mut self.block, self.pool.take(BLOCK));
-            self.pool.give(used_up, BLOCK);
+        if std::mem::take(&mut flow.is_due)
+            && let Some(reset) = flow.tcb.on_timer(&self.config, self.port.now)
+        {
+            self.port.answer(&reset);
+        }
+        if flow.phase != Phase::Open {
+            self.establish(id, events);
         }
         let Some(flow) = self.flows.get_mut(id) else {
             return;
         };
         match flow.phase {
             Phase::Open => {
-                if let Some(bytes) = flow.receive(&mut self.block, &mut self.cost) {
+                if let Some(bytes) = flow.receive() {
                     events.push(Event::Data { conn: id, bytes });
                 }
-            }
-            Phase::Draining | Phase::Shut | Phase::HalfClosed => flow.discard(),
-            Phase::Connecting | Phase::Accepting(_) => {}
-        }
-        match flow.sender.probe(self.phy.now, self.config.timeout) {
-            Verdict::Fine => {}
-            Verdict::Lost => self.insist(id),
-            Verdict::Stalled => {
-                let reason = CloseReason::TimedOut;
-                return self.end(id, reason, events);
-            }
-        }
-        let Some(flow) = self.flows.get_mut(id) else {
-            return;
-        };
-        let more = flow.phase == Phase::Open && flow.receiving && flow.socket().can_recv();
-        match flow.phase {
-            Phase::Open => {
-                if flow.queue.take_room() {
+                let has_room = flow.tcb.queue().is_some_and(Outgoing::take_room);
+                if has_room {
                     events.push(Event::Room { conn: id });
                 }
-                if flow.is_at_end() && flow.receiving {
-                    let reason = flow.reason();
+                if let Some(reason) = flow.end().filter(|_| flow.receiving) {
                     return self.end(id, reason, events);
                 }
-            }
-            // An attempt that has just timed out.
-            Phase::Connecting | Phase::Accepting(_) => {
-                if flow.state() == State::Closed {
-                    return self.establish(id, events);
+                if flow.receiving && flow.has_received() {
+                    self.list(id);
                 }
             }
-            Phase::Draining | Phase::Shut | Phase::HalfClosed => {
-                if flow.state() == State::Closed {
-                    return self.remove(id);
-                }
+            Phase::Draining | Phase::HalfClosed if flow.tcb.ended().is_some() => {
+                return self.remove(id);
             }
-        }
-        if more {
-            self.list(id);
+            _ => {}
         }
         self.unsettle(id);
     }
@@ -85,92 +61,67 @@ impl<D: Device> Tcp<D> {
         let Some(flow) = self.flows.get_mut(id) else {
             return;
         };
-        let (state, ends) = (flow.state(), flow.ends);
+        let (is_open, ends) = (flow.tcb.is_synchronized(), flow.tcb.ends);
+        let has_failed = flow.tcb.ended().is_some();
         match flow.phase {
-            Phase::Connecting => match state {
-                State::SynSent | State::SynReceived => {}
-                State::Closed | State::Listen => {
-                    let reason = if flow.was_reset {
-                        CloseReason::Refused
-                    } else {
-                        CloseReason::TimedOut
-                    };
-                    self.end(id, reason, events);
+            Phase::Connecting if has_failed => {
+                let reason = flow.end().unwrap_or(CloseReason::TimedOut);
+                self.end(id, reason, events);
+            }
+            Phase::Accepting(_) if has_failed => self.remove(id),
+            Phase::Connecting if is_open => {
+                flow.phase = Phase::Open;
+                let local = ends.local;
+                events.push(Event::Connected { conn: id, local });
+            }
+            Phase::Accepting(listener) if is_open => {
+                flow.phase = Phase::Open;
+                if self.is_no_longer_half_open(listener) {
+                    events.push(Event::Accepted {
+                        listener,
+                        conn: id,
+                        local: ends.local,
+                        remote: ends.remote,
+                    });
+                } else {
+                    self.abort(id);
                 }
-                _ => {
-                    flow.phase = Phase::Open;
-                    let local = ends.local;
-                    events.push(Event::Connected { conn: id, local });
-                }
-            },
-            Phase::Accepting(listener) => match state {
-                State::SynReceived => {}
-                State::Closed | State::Listen => self.remove(id),
-                _ => {
-                    flow.phase = Phase::Open;
-                    if self.is_no_longer_half_open(listener) {
-                        events.push(Event::Accepted {
-                            listener,
-                            conn: id,
-                            local: ends.local,
-                            remote: ends.remote,
-                        });
-                    } else {
-                        self.abort(id);
-                    }
-                }
-            },
+            }
             _ => {}
         }
     }
 
     /// Has TCP send what it can.
     pub(super) fn transmit(&mut self, id: ConnId) {
-        let Self {
-            interface,
-            phy,
-            flows,
-            clock,
-            cost,
-            ..
-        } = self;
-        let at = clock.at();
-        let Some(flow) = flows.get_mut(id) else {
+        let Some(flow) = self.flows.get_mut(id) else {
             return;
         };
-        let mut has_news = flow.fill(cost, phy.now);
-        if flow.phase == Phase::Draining && flow.queue.is_empty() {
-            flow.socket().close();
-            flow.phase = Phase::Shut;
-            has_news = true;
-        }
-        let is_due = |due: smoltcp::time::Instant| due <= at;
-        if !has_news && !interface.poll_at(at, &flow.sockets).is_some_and(is_due) {
-            return;
-        }
-        let before = flow.state();
-        phy.exhausted = false;
-        phy.unreachable = false;
-        loop {
-            let (sender, sockets) = (&mut flow.sender, &mut flow.sockets);
-            let result = interface.poll_egress(at, &mut Attached { phy, sender }, sockets);
-            let has_sent = result == PollResult::SocketStateChanged;
-            let recv_queue = flow.socket().recv_queue();
-            if let Some(acknowledgement) = flow.sender.confine(recv_queue) {
-                phy.bring_acknowledgement(&flow.ends, acknowledgement);
-                let (sender, sockets) = (&mut flow.sender, &mut flow.sockets);
-                interface.poll_ingress_single(at, &mut Attached { phy, sender }, sockets);
+        let (now, remote) = (self.port.now, flow.tcb.ends.remote.ip());
+        let (most, mss) = (self.port.most(remote), flow.tcb.mss());
+        let mut way = None;
+        let (mut copied, mut is_exhausted) = (0, false);
+        while let Some(output) = flow.tcb.output(most, now) {
+            let way = *way.get_or_insert_with(|| self.port.way_to(remote));
+            if way == Way::Nowhere && flow.phase == Phase::Connecting {
+                flow.hopeless = Some(CloseReason::Unreachable);
+                break;
             }
-            if !has_sent || !flow.has_more_to_send() {
+            let header = flow.tcb.header(&output);
+            let queue = flow.tcb.queue();
+            if self.port.send(&header, &output, mss, queue, way).is_err() {
+                is_exhausted = true;
+                break;
+            }
+            copied += output.len as u64;
+            flow.tcb.on_sent(&output, now);
+            if !flow.tcb.has_more() {
                 break;
             }
         }
-        flow.take_note();
-        if phy.unreachable && flow.phase == Phase::Connecting {
-            flow.hopeless = Some(CloseReason::Unreachable);
-        }
-        let is_over = flow.state() == State::Closed && before != State::Closed;
-        if phy.exhausted || flow.hopeless.is_some() || is_over || flow.queue.has_room() {
+        self.cost.bytes_copied += copied;
+        let needs_service = is_exhausted || flow.hopeless.is_some();
+        let has_room = flow.tcb.queue().is_some_and(|queue| queue.has_room());
+        if needs_service || has_room {
             self.list(id);
         }
     }
@@ -201,33 +152,18 @@ impl<D: Device> Tcp<D> {
     }
 
     pub(super) fn flush_device(&mut self) {
-        self.phy.output_cut();
-        self.phy.device.flush(self.phy.now);
+        self.port.device.flush(self.port.now);
     }
 
     /// Has the wheel bring a connection up when TCP has something to do.
     fn arm(&mut self, id: ConnId) {
-        let at = self.clock.at();
-        let Some(mut flow) = self.flows.get_mut(id) else {
-            return;
-        };
-        flow.unsettled = false;
-        let mut due = self.interface.poll_at(at, &flow.sockets);
-        // One segment may have another come after it, of another kind.
-        if due.is_some_and(|due| due <= at) {
-            self.transmit(id);
-            self.flush_device();
-            let Some(again) = self.flows.get_mut(id) else {
-                return;
-            };
-            flow = again;
-            due = self.interface.poll_at(at, &flow.sockets);
+        if let Some(flow) = self.flows.get_mut(id) {
+            flow.unsettled = false;
+            flow.tcb.arm(self.port.now);
+            if let Some(due) = flow.tcb.due(&self.config) {
+                self.deadlines.set(id, due);
+            }
         }
-        let due = due.map(|due| self.clock.when(due));
-        let Some(due) = due.into_iter().chain(flow.sender.probe_at()).min() else {
-            return;
-        };
-        self.deadlines.set(id, due);
     }
 
     /// Ends a connection: tells its owner, and sees to it that the peer gets to know.
@@ -238,26 +174,24 @@ impl<D: Device> Tcp<D> {
         if flow.is_owned() {
             events.push(Event::Closed { conn: id, reason });
         }
-        if flow.state() == State::Closed {
-            return self.remove(id);
+        if flow.tcb.ended().is_some() || !flow.tcb.is_synchronized() {
+            return self.abort(id);
         }
-        flow.queue.clear();
+        flow.tcb.discard_unsent();
         flow.drain();
         self.linger(id);
-        self.transmit(id);
         self.unsettle(id);
     }
 
     pub(super) fn linger(&mut self, id: ConnId) {
-        self.lingering.insert((self.phy.now + LINGER, id));
+        self.lingering.insert((self.port.now + LINGER, id));
     }
 
     /// Ends a connection with a reset.
     pub(super) fn abort(&mut self, id: ConnId) {
-        if let Some(flow) = self.flows.get_mut(id) {
-            flow.socket().abort();
-            flow.queue.clear();
-            self.transmit(id);
+        let flow = self.flows.get_mut(id);
+        if let Some(reset) = flow.and_then(|flow| flow.tcb.reset()) {
+            self.port.answer(&reset);
         }
         self.remove(id);
     }
@@ -275,15 +209,16 @@ impl<D: Device> Tcp<D> {
                 continue;
             };
             any = true;
-            match flow.state() {
-                // The time after the end is TCP's own affair.
-                State::TimeWait => {}
-                // The peer has everything, and may take its time.
-                State::FinWait2 if flow.phase == Phase::Shut => {
-                    flow.phase = Phase::HalfClosed;
-                    self.lingering.insert((now + FIN_TIMEOUT, id));
-                }
-                _ => self.abort(id),
+            // The time after the end is TCP's own affair.
+            if flow.tcb.is_in_time_wait() {
+                continue;
+            }
+            // A peer that has everything may take its time.
+            if flow.phase == Phase::Draining && flow.tcb.waits_for_end() {
+                flow.phase = Phase::HalfClosed;
+                self.lingering.insert((now + FIN_TIMEOUT, id));
+            } else {
+                self.abort(id);
             }
         }
         any

@@ -3,10 +3,9 @@
 
 use std::net::Ipv6Addr;
 
-use smoltcp::wire::{IpProtocol, checksum};
-
 use super::ethernet::{ControlFrame, ETHERTYPE_IPV6, is_station, multicast};
 use super::{Ignored, Mac};
+use crate::tcp::checksum;
 
 const IPV6_HEADER_LEN: usize = 40;
 const ICMPV6: u8 = 58;
@@ -145,13 +144,11 @@ fn link_layer_address(mut options: &[u8], wanted: u8) -> Result<Option<Mac>, Ign
     }
 }
 
-/// The sum over the message and its pseudo header (RFC 8200, section 8.1).
+/// The sum over the message and its pseudo header (RFC 8200, section 8.1), in the order of this machine.
 fn sum(source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> u16 {
-    let len = message.len() as u32;
-    checksum::combine(&[
-        checksum::pseudo_header_v6(&source, &destination, IpProtocol::Icmpv6, len),
-        checksum::data(message),
-    ])
+    let addresses = checksum::words(&source.octets()) + checksum::words(&destination.octets());
+    let fixed = u64::from(u16::from(ICMPV6).to_be()) + u64::from((message.len() as u16).to_be());
+    checksum::fold(addresses + fixed + checksum::sum(message))
 }
 
 /// A station's two addresses.
@@ -180,7 +177,7 @@ fn frame(kind: u8, flags: u8, from: Pair, to: Pair, target: Ipv6Addr) -> Control
     message[MESSAGE_LEN + 1] = (OPTION_LEN / 8) as u8;
     message[MESSAGE_LEN + 2..].copy_from_slice(&mac);
     let checksum = !sum(source, destination, message);
-    message[2..4].copy_from_slice(&checksum.to_be_bytes());
+    message[2..4].copy_from_slice(&checksum.to_ne_bytes());
     ControlFrame::new(to_mac, mac, ETHERTYPE_IPV6, &packet)
 }
 
