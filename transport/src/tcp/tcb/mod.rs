@@ -149,14 +149,14 @@ impl Tcb {
 
     /// Whether the peer has everything, our end too, and has not ended yet.
     pub(super) fn waits_for_end(&self) -> bool {
-        let mut halves = self.halves.iter();
-        halves.any(|halves| halves.sender.end_has_arrived() && !halves.receiver.has_ended)
+        let halves = self.halves.as_ref();
+        halves.is_some_and(|halves| halves.sender.end_has_arrived() && !halves.receiver.has_ended)
     }
 
     /// Whether nothing more will arrive.
     pub(super) fn has_all(&self) -> bool {
-        let receivers = self.halves.iter().map(|halves| &halves.receiver);
-        self.ended().is_some() || receivers.fold(false, |_, receiver| receiver.has_ended)
+        let halves = self.halves.as_ref();
+        self.ended().is_some() || halves.is_some_and(|halves| halves.receiver.has_ended)
     }
 
     /// What is to be sent. Nothing before the peer's SYN has come.
@@ -380,8 +380,8 @@ impl Tcb {
 
     /// Whether [`output`](Self::output) may find more, once something was sent.
     pub(super) fn has_more(&self) -> bool {
-        let mut halves = self.halves.iter();
-        halves.any(|halves| halves.sender.has_more())
+        let halves = self.halves.as_ref();
+        halves.is_some_and(|halves| halves.sender.has_more())
     }
 
     /// What is put in front of that.
@@ -441,8 +441,8 @@ impl Tcb {
 
     /// Whether the peer is to hear of what has arrived before this turn is over.
     pub(super) fn is_pressing(&self) -> bool {
-        let mut halves = self.halves.iter();
-        halves.any(|halves| halves.receiver.is_pressing())
+        let halves = self.halves.as_ref();
+        halves.is_some_and(|halves| halves.receiver.is_pressing())
     }
 
     /// Sees to it that what waits for the peer does not wait for ever.
@@ -506,8 +506,8 @@ impl Tcb {
 
     /// Whether nothing waits on either side.
     pub(super) fn is_at_rest(&self) -> bool {
-        let mut halves = self.halves.iter();
-        halves.all(|Halves { sender, receiver }| sender.is_at_rest() && receiver.is_at_rest())
+        let halves = self.halves.as_ref();
+        halves.is_none_or(|halves| halves.sender.is_at_rest() && halves.receiver.is_at_rest())
     }
 
     /// When the peer has been heard of last.

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::super::congestion::Congestion;
-use super::super::segment::{Options, Segment, flags};
+use super::super::segment::{Options, SACKS, Segment, flags};
 use super::outgoing::Outgoing;
 use super::round_trip::RoundTrip;
 use super::scoreboard::{Delivered, Scoreboard};
@@ -187,16 +187,8 @@ impl Sender {
         if !is_old && advanced > 0 {
             self.on_advance(advanced, now, &mut delivered);
         }
-        // In their order, or else those before others would seem to have been overtaken.
-        let mut sacks = options.sacks;
-        sacks.sort_unstable_by_key(|sack| {
-            sack.map(|(from, _)| from.wrapping_sub(self.unacknowledged))
-        });
-        for (from, up_to) in sacks.into_iter().flatten() {
-            let is_behind = is_before(self.unacknowledged, from) && is_before(from, up_to);
-            if is_behind && !is_before(self.next, up_to) {
-                self.scoreboard.arrive(from, up_to, now, &mut delivered);
-            }
+        if options.sacks[0].is_some() {
+            self.take_sacks(options.sacks, now, &mut delivered);
         }
         if let Some(took) = delivered.round_trip {
             self.round_trip.on_sample(took);
@@ -250,6 +242,24 @@ impl Sender {
             Mode::Open => {}
         }
         self.filled_up_to = self.filled_up_to.filter(|end| is_before(ack, *end));
+    }
+
+    fn take_sacks(
+        &mut self,
+        mut sacks: [Option<(u32, u32)>; SACKS],
+        now: Instant,
+        delivered: &mut Delivered,
+    ) {
+        // In their order, or else those before others would seem to have been overtaken.
+        sacks.sort_unstable_by_key(|sack| {
+            sack.map(|(from, _)| from.wrapping_sub(self.unacknowledged))
+        });
+        for (from, up_to) in sacks.into_iter().flatten() {
+            let is_behind = is_before(self.unacknowledged, from) && is_before(from, up_to);
+            if is_behind && !is_before(self.next, up_to) {
+                self.scoreboard.arrive(from, up_to, now, delivered);
+            }
+        }
     }
 
     /// Whether the segment has changed the window. Source: RFC 9293, section 3.10.7.4.
@@ -316,9 +326,8 @@ impl Sender {
         if self.probes && flight > 0 && (unsent == 0 || usable < unsent.min(mss)) {
             // The last of the last that was sent.
             let (from, len) = self.scoreboard.last()?;
-            let len = len.min(mss);
-            let (_, whole) = self.scoreboard.last()?;
-            return Some(self.part(from.wrapping_add(whole - len), len));
+            let rest = len.saturating_sub(mss);
+            return Some(self.part(from.wrapping_add(rest), len - rest));
         }
         let most = if most > mss { most - most % mss } else { mss };
         let allowed = if self.probes { mss } else { room };
