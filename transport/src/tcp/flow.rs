@@ -18,13 +18,9 @@ const REST: Duration = Duration::from_secs(1);
 pub(super) struct Flow {
     pub(super) tcb: Tcb,
     pub(super) phase: Phase,
-    /// In order, and not handed up yet: as it came, then what had to be copied together.
+    /// In order, and not handed up yet: as it came, then what is kept in memory of its own.
     received: VecDeque<Bytes>,
     stash: BytesMut,
-    /// Whether others' bytes are behind what was received.
-    interrupted: bool,
-    /// The peer's next bytes go here, if the protocol has said so.
-    placed: Option<BytesMut>,
     /// Whether the caller wants data.
     pub(super) receiving: bool,
     /// Whether the next flush is for this connection.
@@ -60,8 +56,6 @@ impl Flow {
             phase,
             received: VecDeque::new(),
             stash: BytesMut::new(),
-            interrupted: false,
-            placed: None,
             receiving: true,
             touched: false,
             listed: false,
@@ -78,8 +72,8 @@ impl Flow {
         prefetch(self);
     }
 
-    /// Takes in a segment. Its bytes go where the protocol wants them, or else behind what is in
-    /// `block`, which has room for them and holds nobody else's. Returns what is answered by itself.
+    /// Takes in a segment. Its bytes go behind what is in `block`, which holds nobody else's, if its owner
+    /// wants them now. Returns what is answered by itself.
     pub(super) fn on_segment(
         &mut self,
         segment: &Segment,
@@ -93,47 +87,34 @@ impl Flow {
             phase,
             received,
             stash,
-            interrupted,
-            placed,
             receiving,
             ..
         } = self;
         let is_wanted = !matches!(phase, Phase::Draining | Phase::HalfClosed);
         let mut read = 0;
-        let deliver = |mut bytes: &[u8]| {
+        let deliver = |bytes: &[u8]| {
             cost.bytes_copied += bytes.len() as u64;
+            let fits = bytes.len() <= block.capacity() - block.len();
             if !is_wanted {
                 read += bytes.len();
-                return;
-            }
-            if let Some(into) = placed.as_mut().filter(|into| into.len() < into.capacity()) {
-                let (fitting, rest) = bytes.split_at(bytes.len().min(into.capacity() - into.len()));
-                into.extend_from_slice(fitting);
-                read += fitting.len();
-                bytes = rest;
-            }
-            let fits = bytes.len() <= block.capacity() - block.len();
-            if *receiving && stash.is_empty() && !*interrupted && fits {
+            } else if *receiving && stash.is_empty() && fits {
                 block.extend_from_slice(bytes);
-                return;
+            } else {
+                // It may stay for long, and is not to keep all of the block.
+                if !block.is_empty() {
+                    received.push_back(block.split().freeze());
+                }
+                stash.extend_from_slice(bytes);
             }
-            // Memory of its own: to be one piece, or because it may stay for long.
-            if !block.is_empty() {
-                received.push_back(block.split().freeze());
-            }
-            stash.extend_from_slice(bytes);
         };
         let header = tcb.on_segment(segment, (options, payload), config, now, deliver);
-        if read > 0 {
-            tcb.on_read(read);
-        }
+        tcb.on_read(read);
         self.filled = true;
         header
     }
 
-    /// Takes what it has in `block`, because others are `next` there, or there is no room.
-    pub(super) fn collect(&mut self, block: &mut BytesMut, interrupted: bool) {
-        self.interrupted |= interrupted;
+    /// Takes what it has in `block`.
+    pub(super) fn collect(&mut self, block: &mut BytesMut) {
         self.received.push_back(block.split().freeze());
     }
 
@@ -142,51 +123,17 @@ impl Flow {
         if !self.receiving {
             return None;
         }
-        if let Some(full) = self.placed.take_if(|into| into.len() == into.capacity()) {
-            return Some(full.freeze());
-        }
         let bytes = match self.received.pop_front() {
             Some(bytes) => bytes,
             None => std::mem::take(&mut self.stash).freeze(),
         };
-        self.interrupted &= !self.received.is_empty();
         self.tcb.on_read(bytes.len());
         (!bytes.is_empty()).then_some(bytes)
     }
 
     /// Whether something could be handed up.
     pub(super) fn has_received(&self) -> bool {
-        let is_full = |into: &BytesMut| into.len() == into.capacity();
-        let has_bytes = !self.received.is_empty() || !self.stash.is_empty();
-        has_bytes || self.placed.as_ref().is_some_and(is_full)
-    }
-
-    /// Accepts `buffer` as the place of the next bytes, unless there is one already.
-    pub(super) fn place(&mut self, mut buffer: BytesMut, cost: &mut Cost) -> Result<(), BytesMut> {
-        if self.phase != Phase::Open || self.placed.is_some() || buffer.len() == buffer.capacity() {
-            return Err(buffer);
-        }
-        if !buffer.is_empty() {
-            buffer = buffer.split_off(buffer.len());
-        }
-        // Some of them may be here already.
-        while buffer.len() < buffer.capacity() && self.has_received() {
-            let room = buffer.capacity() - buffer.len();
-            let fitting = if let Some(first) = self.received.front_mut() {
-                let fitting = first.split_to(first.len().min(room));
-                if first.is_empty() {
-                    self.received.pop_front();
-                }
-                fitting
-            } else {
-                self.stash.split_to(self.stash.len().min(room)).freeze()
-            };
-            buffer.extend_from_slice(&fitting);
-            cost.bytes_copied += fitting.len() as u64;
-            self.tcb.on_read(fitting.len());
-        }
-        self.placed = Some(buffer);
-        Ok(())
+        !self.received.is_empty() || !self.stash.is_empty()
     }
 
     /// Notes that the wheel has brought it up. A connection that nothing has gone through for a while
@@ -221,7 +168,6 @@ impl Flow {
     pub(super) fn drain(&mut self) {
         self.phase = Phase::Draining;
         self.touched = false;
-        self.placed = None;
         self.receiving = true;
         while self.receive().is_some() {}
         if let Some(queue) = self.tcb.queue() {

@@ -147,7 +147,7 @@ impl<D: Device> Tcp<D> {
     fn deliver(&mut self, id: ConnId, segment: &Segment, options: &Options, payload: &[u8]) {
         if self.block_of != Some(id) && !payload.is_empty() {
             if let Some(other) = self.block_of {
-                self.collect(other, true);
+                self.collect(other);
             }
             self.block_of = Some(id);
         }
@@ -177,7 +177,7 @@ impl<D: Device> Tcp<D> {
             return;
         }
         if let Some(id) = self.block_of {
-            self.collect(id, false);
+            self.collect(id);
             self.block_of = Some(id);
         }
         if self.block.capacity() < LEAST_READ && !self.block.try_reclaim(BLOCK) {
@@ -186,15 +186,14 @@ impl<D: Device> Tcp<D> {
         }
     }
 
-    /// Gives a connection what there is for it in the block, which is another's from now on, or
-    /// full.
-    pub(super) fn collect(&mut self, id: ConnId, interrupted: bool) {
+    /// Gives a connection what there is for it in the block.
+    pub(super) fn collect(&mut self, id: ConnId) {
         if self.block_of == Some(id) {
             self.block_of = None;
             if let Some(flow) = self.flows.get_mut(id)
                 && !self.block.is_empty()
             {
-                flow.collect(&mut self.block, interrupted);
+                flow.collect(&mut self.block);
             }
         }
     }

@@ -271,7 +271,8 @@ impl<D: Device> Transport for Tcp<D> {
         Caps {
             copy_below: COPY_BELOW,
             send_window: SendQueue::WINDOW,
-            places: true,
+            // The block that bytes are copied into stays in the cache, which a longer place would not.
+            places: false,
         }
     }
 
@@ -367,18 +368,6 @@ impl<D: Device> Transport for Tcp<D> {
         self.port.keep_neighbours();
         self.flush_device();
         done
-    }
-
-    fn place(&mut self, conn: ConnId, buffer: BytesMut) -> Result<(), BytesMut> {
-        self.collect(conn, false);
-        let Some(flow) = self.flows.get_mut(conn) else {
-            return Err(buffer);
-        };
-        flow.place(buffer, &mut self.cost)?;
-        if flow.has_received() {
-            self.list(conn);
-        }
-        Ok(())
     }
 
     fn set_receive(&mut self, id: ConnId, enabled: bool) {

@@ -13,7 +13,7 @@ use crate::{CloseReason, ConnId, Event};
 impl<D: Device> Tcp<D> {
     /// Does for one connection what can be done now.
     pub(super) fn serve(&mut self, id: ConnId, events: &mut Vec<Event>) {
-        self.collect(id, false);
+        self.collect(id);
         let Some(flow) = self.flows.get_mut(id) else {
             return;
         };
@@ -34,7 +34,7 @@ impl<D: Device> Tcp<D> {
         };
         match flow.phase {
             Phase::Open => {
-                if let Some(bytes) = flow.receive() {
+                while let Some(bytes) = flow.receive() {
                     events.push(Event::Data { conn: id, bytes });
                 }
                 let has_room = flow.tcb.queue().is_some_and(Outgoing::take_room);
@@ -43,9 +43,6 @@ impl<D: Device> Tcp<D> {
                 }
                 if let Some(reason) = flow.end().filter(|_| flow.receiving) {
                     return self.end(id, reason, events);
-                }
-                if flow.receiving && flow.has_received() {
-                    self.list(id);
                 }
             }
             Phase::Draining | Phase::HalfClosed if flow.tcb.ended().is_some() => {
