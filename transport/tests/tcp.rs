@@ -211,7 +211,7 @@ fn a_bad_wire_costs_time_but_no_bytes() {
 }
 
 /// The last segments of what is sent are missed as soon as those before them: nobody has to wait
-/// for the retransmission time-out of 200 ms.
+/// for a retransmission time-out.
 #[test]
 fn a_lost_end_is_sent_again_at_once() {
     let faulty = OnWire::faulty(WireFaults::default());

@@ -34,6 +34,13 @@ pub(super) fn words<const N: usize>(bytes: &[u8; N]) -> u64 {
         .sum()
 }
 
+/// What the pseudo header adds to the sum of the addresses (RFC 9293, section 3.1; RFC 8200, section 8.1).
+/// `len` is that of all behind the IP header.
+#[inline]
+pub(super) fn protocol_and_len(protocol: u8, len: usize) -> u64 {
+    u64::from(u16::from(protocol).to_be()) + u64::from((len as u16).to_be())
+}
+
 /// Such a sum, its carries added in (RFC 1071, section 1).
 pub(super) fn fold(mut sum: u64) -> u16 {
     while sum > 0xffff {

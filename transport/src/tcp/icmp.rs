@@ -35,9 +35,8 @@ pub(super) fn answer(packet: &[u8]) -> Option<(Vec<u8>, IpAddr, IpAddr)> {
     let is_v6 = header_len == 40 && packet[0] >> 4 == 6;
     let message = packet.get(header_len..)?;
     let pseudo_header = |packet: &[u8]| {
-        let len = (packet.len() - header_len) as u16;
-        let fixed = u64::from(u16::from(ICMPV6).to_be()) + u64::from(len.to_be());
         if is_v6 {
+            let fixed = checksum::protocol_and_len(ICMPV6, packet.len() - header_len);
             checksum::sum(&packet[8..40]) + fixed
         } else {
             0

@@ -142,8 +142,7 @@ impl Segment {
     /// Whether the checksums of IPv4 and TCP are right.
     pub(super) fn is_intact(&self, packet: &[u8]) -> bool {
         let (ip, tcp) = packet.split_at(self.ip_header_len);
-        // Source: RFC 9293, section 3.1; RFC 8200, section 8.1.
-        let pseudo = u64::from(u16::from(TCP).to_be()) + u64::from((tcp.len() as u16).to_be());
+        let pseudo = checksum::protocol_and_len(TCP, tcp.len());
         let addresses = if self.ends.local.is_ipv6() {
             checksum::sum(&ip[8..40])
         } else {
@@ -212,9 +211,8 @@ pub(super) struct Headers {
     bytes: [u8; MOST_HEADERS],
     pub(super) ip_len: usize,
     pub(super) tcp_len: usize,
-    /// The sum of the pseudo header, but for the length (RFC 9293, section 3.1; RFC 8200, section
-    /// 8.1).
-    pseudo: u64,
+    /// The sum of the two addresses.
+    addresses: u64,
 }
 
 impl Header {
@@ -289,7 +287,7 @@ impl Header {
             bytes,
             ip_len,
             tcp_len,
-            pseudo: addresses + u64::from(u16::from(TCP).to_be()),
+            addresses,
         }
     }
 
@@ -335,20 +333,22 @@ impl Headers {
         let (fixed, options) = self.bytes[self.ip_len..self.ip_len + self.tcp_len]
             .split_first_chunk::<TCP_HEADER_LEN>()
             .expect("long enough");
-        let mut sum = self.pseudo + checksum::words(fixed) + payload;
+        let mut sum = checksum::words(fixed) + payload;
         if !options.is_empty() {
             sum += checksum::sum(options);
         }
-        sum += u64::from(((self.tcp_len + payload_len) as u16).to_be());
-        self.put_checksum(!checksum::fold(sum));
+        let pseudo = self.pseudo_header(self.tcp_len + payload_len);
+        self.put_checksum(!checksum::fold(pseudo + sum));
     }
 
     /// Puts the sum of the pseudo header there, for a device that adds the rest. `len` is that of what
     /// is behind the IP header, or 0 if the device is to add the lengths, too.
     pub(super) fn prepare(&mut self, len: usize) {
-        self.put_checksum(checksum::fold(
-            self.pseudo + u64::from((len as u16).to_be()),
-        ));
+        self.put_checksum(checksum::fold(self.pseudo_header(len)));
+    }
+
+    fn pseudo_header(&self, len: usize) -> u64 {
+        self.addresses + checksum::protocol_and_len(TCP, len)
     }
 
     fn put_checksum(&mut self, sum: u16) {

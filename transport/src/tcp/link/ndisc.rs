@@ -147,7 +147,7 @@ fn link_layer_address(mut options: &[u8], wanted: u8) -> Result<Option<Mac>, Ign
 /// The sum over the message and its pseudo header (RFC 8200, section 8.1), in the order of this machine.
 fn sum(source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> u16 {
     let addresses = checksum::words(&source.octets()) + checksum::words(&destination.octets());
-    let fixed = u64::from(u16::from(ICMPV6).to_be()) + u64::from((message.len() as u16).to_be());
+    let fixed = checksum::protocol_and_len(ICMPV6, message.len());
     checksum::fold(addresses + fixed + checksum::sum(message))
 }
 
