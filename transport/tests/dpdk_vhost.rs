@@ -5,15 +5,17 @@
 
 use std::collections::HashSet;
 use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 use std::{env, fs, process, thread};
 
-use msgr_transport::Park;
+use bytes::Bytes;
 use msgr_transport::dpdk::{DpdkDevice, DpdkError, Eal, EalConfig, PortConfig};
-use msgr_transport::tcp::{Checksums, Device, Frame, Offload};
+use msgr_transport::tcp::{Checksums, Device, Frame, Offload, Tcp, TcpConfig};
+use msgr_transport::{ConnectOptions, Event, ListenOptions, Park, Transport, TxQueue};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
 
@@ -54,10 +56,14 @@ struct Echo(Child);
 
 impl Echo {
     fn start(device: &str) -> Self {
+        Self::start_as("echo", device)
+    }
+
+    fn start_as(test: &str, device: &str) -> Self {
         // Not while another process is started, see there.
         Eal::start(&EalConfig::default()).expect("DPDK is installed");
         let child = Command::new(env::current_exe().expect("it runs"))
-            .args(["--exact", "echo", "--ignored", "--nocapture"])
+            .args(["--exact", test, "--ignored", "--nocapture"])
             .env(DEVICE, device)
             .spawn();
         Self(child.expect("it starts"))
@@ -389,4 +395,87 @@ fn checksums_are_the_ports_business() {
             .sum();
         assert_eq!((sum & 0xffff) + (sum >> 16) == 0xffff, offload);
     }
+}
+
+#[test]
+#[ignore = "part of another test"]
+fn echo_bytes() {
+    let Ok(device) = env::var(DEVICE) else {
+        return;
+    };
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
+    let mut tcp = endpoint(open_ordinary(&device).unwrap(), SERVER);
+    tcp.listen(SocketAddr::new(SERVER, PORT), &ListenOptions::default())
+        .unwrap();
+    let (mut events, mut echo) = (Vec::new(), TxQueue::new());
+    let mut client = None;
+    loop {
+        if !tcp.poll(Instant::now(), &mut events) {
+            thread::yield_now();
+        }
+        for event in events.drain(..) {
+            if let Event::Data { conn, bytes } = event {
+                client = Some(conn);
+                echo.push_back(bytes);
+            }
+        }
+        // At its end nobody needs the rest.
+        if let Some(conn) = client {
+            let _ = tcp.send(conn, &mut echo);
+        }
+        tcp.flush();
+    }
+}
+
+const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
+const PORT: u16 = 7;
+
+/// Opens a port with an MTU of 1500.
+fn open_ordinary(device: &str) -> Result<DpdkDevice, DpdkError> {
+    let eal = Eal::start(&EalConfig::default()).expect("DPDK is installed");
+    Ok(eal.open(device, &PortConfig::default())?.remove(0))
+}
+
+fn endpoint(device: DpdkDevice, address: IpAddr) -> Tcp<DpdkDevice> {
+    Tcp::new(device, TcpConfig::new(address, 24), Instant::now()).expect("it is one address")
+}
+
+/// The server's port offers it (`tso=1`): what goes there is not cut into segments at all. What comes
+/// back is. The server holds more of them than it can spare: then it has to copy.
+#[test]
+#[ignore = "needs DPDK"]
+fn long_frames_cross_uncut() {
+    let directory = Directory::new("uncut");
+    let device = format!("{},tso=1", server(6, &directory.socket()));
+    let _echo = Echo::start_as("echo_bytes", &device);
+    let device = wait(|| open_ordinary(&client(6, &directory.socket())).ok());
+    assert!(device.caps().segments_tcp4.is_some());
+    let mut tcp = endpoint(device, CLIENT);
+    let to = SocketAddr::new(SERVER, PORT);
+    let conn = tcp.connect(to, &ConnectOptions::default()).unwrap();
+    let sent: Vec<u8> = (0..64_u32 << 20).map(|at| (at ^ at >> 9) as u8).collect();
+    let mut queue = TxQueue::from([Bytes::from(sent.clone())]);
+    let (mut events, mut received, mut is_open) = (Vec::new(), Vec::new(), false);
+    wait(|| {
+        tcp.poll(Instant::now(), &mut events);
+        for event in events.drain(..) {
+            match event {
+                Event::Connected { .. } => is_open = true,
+                Event::Data { bytes, .. } => received.push(bytes),
+                Event::Closed { reason, .. } => panic!("{reason:?}"),
+                _ => {}
+            }
+        }
+        if is_open {
+            tcp.send(conn, &mut queue).unwrap();
+        }
+        tcp.flush();
+        (received.iter().map(Bytes::len).sum::<usize>() >= sent.len()).then_some(())
+    });
+    assert!(received.concat() == sent, "altered or reordered");
+    let frames = tcp.counters().transmitted as usize;
+    // With the acknowledgements of what comes back: one for two segments at most.
+    let cut = sent.len() / 1448;
+    assert!(frames < cut * 3 / 4, "{frames} frames, {cut} segments");
 }

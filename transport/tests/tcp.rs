@@ -9,20 +9,23 @@ use std::time::{Duration, Instant};
 
 use conformance::{Network, Pair, Random, Side, conformance};
 use msgr_transport::CloseReason;
+use msgr_transport::Transport;
 use msgr_transport::tcp::wire::{Wire, WireConfig, WireFaults, WirePort};
 use msgr_transport::tcp::{Tcp, TcpConfig};
 use queues::{Queues, Spread, endpoints};
 
-struct OnWire {
+/// A wire whose frames carry so many bytes.
+struct OnWire<const MTU: usize = 1500> {
     wire: Wire,
     now: Instant,
     tick: Duration,
 }
 
-impl OnWire {
+impl<const MTU: usize> OnWire<MTU> {
     /// A wire that takes 50 microseconds and loses, repeats, delays and damages frames.
     fn faulty(faults: WireFaults) -> Self {
         let config = WireConfig {
+            mtu: MTU,
             latency: Duration::from_micros(50),
             faults,
             seed: 1,
@@ -54,12 +57,15 @@ fn config(side: Side) -> TcpConfig {
     config
 }
 
-impl Network for OnWire {
+impl<const MTU: usize> Network for OnWire<MTU> {
     type Transport = Tcp<WirePort>;
 
     fn new() -> Self {
         Self {
-            wire: Wire::new(WireConfig::default()),
+            wire: Wire::new(WireConfig {
+                mtu: MTU,
+                ..WireConfig::default()
+            }),
             now: Instant::now(),
             // So long that nothing is left of a connection, the time after its end included, in as
             // many steps as the network is given to come to rest.
@@ -86,6 +92,14 @@ impl Network for OnWire {
 }
 
 conformance!(each end a host, OnWire, cfg(all()));
+
+/// Frames that are handed up as they are.
+mod long_frames {
+    use super::conformance;
+
+    type LongFrames = super::OnWire<9000>;
+    conformance!(each end a host, LongFrames, cfg(all()));
+}
 
 /// Two hosts, each with two queues and an endpoint at each of them. Frames arrive where they should,
 /// or each at the other queue.
@@ -235,6 +249,36 @@ fn a_lost_end_is_sent_again_at_once() {
         let took = pair.network.now - lost;
         assert!(took < Duration::from_millis(15), "{length}: {took:?}");
     }
+}
+
+/// What is in long frames is not copied; unless so many of them are held already that the device has to
+/// get some back.
+#[test]
+fn long_frames_are_handed_up_as_they_are() {
+    let mut pair = Pair::<OnWire<9000>>::with(OnWire::faulty(WireFaults::default()));
+    let address = pair.listen();
+    let (client, server) = pair.connect(address);
+    let mut receive = |len: usize| {
+        let (received, copied) = (
+            pair.server.received(server),
+            pair.server.transport.cost().bytes_copied,
+        );
+        let bytes = Random(1).bytes(len);
+        pair.client.give(client, bytes.clone());
+        pair.run_until("received", |pair| {
+            pair.server.received(server) == received + len
+        });
+        let slices = pair.server.slices(server);
+        assert!(slices.concat() == bytes, "altered or reordered");
+        (pair.server.transport.cost().bytes_copied - copied) as usize
+    };
+    let spared = 1024 * 8960;
+    let copied = receive(2 * spared);
+    let about = spared - spared / 20..spared + spared / 20;
+    assert!(about.contains(&copied), "{copied}, held {spared}");
+    // Nobody holds any of them now.
+    let copied = receive(spared / 2);
+    assert!(copied < spared / 20, "{copied}");
 }
 
 /// A reader that comes and goes opens and closes the window without acknowledging anything: no reason

@@ -206,6 +206,9 @@ static int info(uint16_t port, struct info *out)
     return 0;
 }
 
+/* Those of net_virtio_user, unless told otherwise. */
+#define VIRTIO_DESCRIPTORS 256
+
 /* The hash and what takes it to a queue, as in transport/src/tcp/rss.rs. */
 #define RSS_KEY "\x6d\x5a"
 #define RSS_ENTRIES 128
@@ -239,6 +242,22 @@ static void spread(uint16_t port, uint16_t queues)
         rte_eth_dev_rss_reta_update(port, reta, dev.reta_size);
 }
 
+/*
+ * net_virtio and net_virtio_user keep what is sent until the queue is almost full. Until it can be
+ * used again, it has left the cache, and long frames may run out.
+ */
+static int set_up_tx(uint16_t port, uint16_t queue, uint16_t descriptors, int socket,
+                     const struct rte_eth_dev_info *dev)
+{
+    struct rte_eth_txconf conf = dev->default_txconf;
+
+    conf.tx_free_thresh = RTE_MIN(descriptors, VIRTIO_DESCRIPTORS) - 8;
+    if (!strncmp(dev->driver_name, "net_virtio", strlen("net_virtio")) &&
+        !rte_eth_tx_queue_setup(port, queue, descriptors, socket, &conf))
+        return 0;
+    return rte_eth_tx_queue_setup(port, queue, descriptors, socket, NULL);
+}
+
 static int configure(uint16_t port, const struct setup *setup, int interrupts)
 {
     struct rte_eth_dev_info dev;
@@ -269,7 +288,7 @@ static int configure(uint16_t port, const struct setup *setup, int interrupts)
     for (uint16_t i = 0; i < setup->queues && !error; i++) {
         error = rte_eth_rx_queue_setup(port, i, rx, socket, NULL, setup->pool);
         if (!error)
-            error = rte_eth_tx_queue_setup(port, i, tx, socket, NULL);
+            error = set_up_tx(port, i, tx, socket, &dev);
     }
     return error;
 }

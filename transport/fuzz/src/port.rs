@@ -56,6 +56,7 @@ impl Device for Port {
             verifies_checksums: false,
             computes_checksums: false,
             segments_tcp4: None,
+            lends: 16,
         }
     }
 

@@ -9,11 +9,21 @@ use crate::{Cost, Park};
 use super::DpdkFrame;
 use super::shim::{Pool, Queue, Wake};
 
+/// Memory for the frames of all queues of a port.
+#[derive(Debug)]
+pub(super) struct Pools {
+    pub(super) ordinary: Pool,
+    /// For packets that the port cuts into segments, if it does that.
+    pub(super) cut: Option<Pool>,
+    /// What is received into, if the peer does not cut; else the ordinary ones are.
+    pub(super) uncut: Option<Pool>,
+}
+
 /// One receive and one transmit queue of a port, for the thread that polls it.
 #[derive(Debug)]
 pub struct DpdkDevice {
     queue: Queue,
-    pools: Arc<(Pool, Option<Pool>)>,
+    pools: Arc<Pools>,
     caps: DeviceCaps,
     /// The most bytes of the IP packets that a frame is cut into.
     longest_segment: usize,
@@ -23,7 +33,7 @@ pub struct DpdkDevice {
     /// Frames of ordinary size, allocated in batches.
     spare: Vec<DpdkFrame>,
     /// The same for a packet that the port cuts into segments.
-    large: Option<DpdkFrame>,
+    long: Option<DpdkFrame>,
     /// What came while arming the interrupt.
     early: Vec<DpdkFrame>,
     armed: bool,
@@ -49,7 +59,7 @@ const LONGEST_NAP: Duration = Duration::from_millis(1);
 impl DpdkDevice {
     pub(super) fn new(
         queue: Queue,
-        pools: Arc<(Pool, Option<Pool>)>,
+        pools: Arc<Pools>,
         caps: DeviceCaps,
         longest_segment: usize,
         wake: Option<Wake>,
@@ -62,7 +72,7 @@ impl DpdkDevice {
             wake,
             transmit: Vec::with_capacity(TRANSMIT_BOUND),
             spare: Vec::with_capacity(SPARE),
-            large: None,
+            long: None,
             early: Vec::new(),
             armed: false,
             short: false,
@@ -76,27 +86,27 @@ impl DpdkDevice {
     fn take(&mut self, len: usize) -> Option<DpdkFrame> {
         let mut frame = if len <= self.caps.mtu + ETHERNET_HEADER_LEN {
             if self.spare.is_empty() {
-                self.pools.0.allocate(&mut self.spare, SPARE);
+                self.pools.ordinary.allocate(&mut self.spare, SPARE);
             }
             self.spare.pop()?
         } else {
-            self.prepare_large();
-            self.large.take()?
+            self.prepare_long();
+            self.long.take()?
         };
         frame.0.set_len(len).then_some(frame)
     }
 
     /// Whether there is a frame for a packet that is to be cut, where the port does that.
-    fn prepare_large(&mut self) -> bool {
-        if let (None, Some(pool)) = (&self.large, &self.pools.1) {
+    fn prepare_long(&mut self) -> bool {
+        if let (None, Some(pool)) = (&self.long, &self.pools.cut) {
             // Seldom enough for one at a time; `spare` is only where it passes through.
             let before = self.spare.len();
             pool.allocate(&mut self.spare, 1);
             if self.spare.len() > before {
-                self.large = self.spare.pop();
+                self.long = self.spare.pop();
             }
         }
-        self.large.is_some() || self.pools.1.is_none()
+        self.long.is_some() || self.pools.cut.is_none()
     }
 
     fn nap(&self) -> Park<'static> {
@@ -148,9 +158,9 @@ impl Device for DpdkDevice {
 
     fn may_transmit(&mut self) -> bool {
         if self.spare.is_empty() {
-            self.pools.0.allocate(&mut self.spare, SPARE);
+            self.pools.ordinary.allocate(&mut self.spare, SPARE);
         }
-        let has_frames = !self.spare.is_empty() && self.prepare_large();
+        let has_frames = !self.spare.is_empty() && self.prepare_long();
         self.short = !has_frames || self.transmit.len() >= TRANSMIT_BOUND;
         !self.short
     }

@@ -9,8 +9,8 @@ use msgr_dpdk_sys::{Info, RX_CHECKSUM, TX_CHECKSUM, TX_TSO4};
 use crate::tcp::{DeviceCaps, ETHERNET_HEADER_LEN, Mac};
 
 use super::DpdkError;
-use super::device::DpdkDevice;
-use super::shim::{Pool, PoolShape, Port, Setup, Wake};
+use super::device::{DpdkDevice, Pools};
+use super::shim::{PoolShape, Port, Setup, Wake};
 
 /// What an operator decides about a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,10 +48,13 @@ const LEAST_FRAMES: usize = 2047;
 const OVERHEAD: usize = ETHERNET_HEADER_LEN + 50;
 /// A length of DPDK's has 16 bits, and 128 bytes stay free in front.
 const MOST_ROOM: usize = 65_535 - 128;
-/// The most bytes of an IPv4 packet that is cut into segments.
-const MOST_SEGMENTED: usize = 60_000;
-/// Frames of that size.
-const SEGMENTED_FRAMES: u32 = 255;
+/// The most bytes of an IPv4 packet that is cut into segments. Longer ones do not stay in the cache
+/// until they are taken.
+const MOST_SEGMENTED: usize = 32 << 10;
+/// Frames of that size and longer ones, for a queue: more than a driver keeps, as it has descriptors.
+const LONG_FRAMES: u32 = 1023;
+/// The part of the frames of a queue that may be lent to whoever got what is in them.
+const LENT: u32 = 4;
 
 impl PortConfig {
     pub(super) fn check(&self, device: &str) -> Result<(), DpdkError> {
@@ -139,26 +142,29 @@ pub(super) fn open(
         "net_af_xdp" => (frame + 256).next_multiple_of(64),
         _ => frame.next_multiple_of(64),
     };
-    let room = room.clamp(2048, MOST_ROOM) as u16;
-    let pool = port
-        .pool(PoolShape {
-            frames: config.frames * queues,
-            room,
-            // It lends the kernel as many bytes as the frames have, from the first one on. Those that
-            // lie further on, the kernel neither sends nor fills, and never gives back.
-            dense: driver == "net_af_xdp",
-        })
-        .map_err(failed)?;
-    let large = (offloads & TX_TSO4 != 0)
-        .then(|| {
-            port.pool(PoolShape {
-                frames: SEGMENTED_FRAMES * queues,
-                room: (MOST_SEGMENTED + OVERHEAD) as u16,
-                dense: false,
-            })
-        })
-        .transpose()
-        .map_err(failed)?;
+    let pool = |frames: u32, room: usize, dense| {
+        let shape = PoolShape {
+            frames: frames * queues,
+            room: room as u16,
+            dense,
+        };
+        port.pool(shape).map_err(failed)
+    };
+    // It lends the kernel as many bytes as the frames have, from the first one on. Those that lie
+    // further on, the kernel neither sends nor fills, and never gives back.
+    let dense = driver == "net_af_xdp";
+    // Its peer has been told that nothing needs to be cut. Linux sends 65,300 bytes at most.
+    let is_uncut = driver == "net_vhost" && device.split(',').any(|word| word == "tso=1");
+    let cuts = offloads & TX_TSO4 != 0 && config.mtu < MOST_SEGMENTED;
+    let pools = Pools {
+        ordinary: pool(config.frames, room.clamp(2048, MOST_ROOM), dense)?,
+        cut: cuts
+            .then(|| pool(LONG_FRAMES, MOST_SEGMENTED + OVERHEAD, false))
+            .transpose()?,
+        uncut: is_uncut
+            .then(|| pool(LONG_FRAMES, MOST_ROOM, false))
+            .transpose()?,
+    };
     let setup = Setup {
         queues: config.queues,
         descriptors: DESCRIPTORS,
@@ -168,19 +174,22 @@ pub(super) fn open(
         // cannot be set up again to try: its first socket keeps the queue and half of the pool.
         interrupts: !matches!(&*driver, "net_vhost" | "net_af_xdp"),
     };
-    let queues = port.open(&pool, &setup).map_err(failed)?;
+    let received = pools.uncut.as_ref().unwrap_or(&pools.ordinary);
+    let queues = port.open(received, &setup).map_err(failed)?;
+    let spare = if is_uncut { LONG_FRAMES } else { config.frames } / LENT;
     let caps = DeviceCaps {
         mac: mac(&driver, info.mac, id),
         mtu: config.mtu,
         verifies_checksums: offloads & RX_CHECKSUM != 0,
         computes_checksums: offloads & TX_CHECKSUM != 0,
-        segments_tcp4: large.as_ref().map(|_| MOST_SEGMENTED),
+        segments_tcp4: cuts.then_some(MOST_SEGMENTED),
+        lends: spare as usize,
     };
     // It compares segments, with all their headers, with the MTU of the interface, and is stuck for
     // ever with a frame whose segments are longer.
     let quirk = (driver == "net_tap").then_some(config.mtu - ETHERNET_HEADER_LEN);
     let longest_segment = quirk.unwrap_or(config.mtu);
-    let pools: Arc<(Pool, Option<Pool>)> = Arc::new((pool, large));
+    let pools = Arc::new(pools);
     Ok(queues
         .into_iter()
         .map(|queue| {

@@ -89,10 +89,12 @@ pub struct DeviceCaps {
     /// The most bytes of an IPv4 packet with TCP in it that it cuts into segments itself, if it
     /// does (TCP segmentation offload).
     pub segments_tcp4: Option<usize>,
+    /// How many received frames may be kept for long: the others suffice to receive more.
+    pub lends: usize,
 }
 
 /// A frame in a device's memory, Ethernet header first.
-pub trait Frame: DerefMut<Target = [u8]> {
+pub trait Frame: DerefMut<Target = [u8]> + Send + 'static {
     /// What the device found out about a received frame.
     fn checksums(&self) -> Checksums {
         Checksums::Unknown

@@ -49,6 +49,31 @@ pub(super) enum Phase {
     HalfClosed,
 }
 
+/// The bytes of a segment.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Payload<'a> {
+    /// Somebody else's, to be copied.
+    Borrowed(&'a [u8]),
+    /// To be kept as they are.
+    Lent(&'a Bytes),
+}
+
+impl Payload<'_> {
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Borrowed(bytes) => bytes,
+            Self::Lent(bytes) => bytes,
+        }
+    }
+
+    fn is_lent(&self, bytes: &[u8]) -> bool {
+        match self {
+            Self::Borrowed(_) => false,
+            Self::Lent(lent) => lent.as_ptr_range().contains(&bytes.as_ptr()),
+        }
+    }
+}
+
 impl Flow {
     pub(super) fn new(tcb: Tcb, phase: Phase) -> Self {
         Self {
@@ -72,12 +97,12 @@ impl Flow {
         prefetch(self);
     }
 
-    /// Takes in a segment. Its bytes go behind what is in `block`, which holds nobody else's, if its owner
-    /// wants them now. Returns what is answered by itself.
+    /// Takes in a segment. If its owner wants its bytes now, they are kept as `lent`, if they are; else
+    /// they go behind what is in `block`, which holds nobody else's. Returns what is answered by itself.
     pub(super) fn on_segment(
         &mut self,
         segment: &Segment,
-        (options, payload): (&Options, &[u8]),
+        (options, payload): (&Options, Payload),
         config: &TcpConfig,
         now: Instant,
         (block, cost): (&mut BytesMut, &mut Cost),
@@ -93,21 +118,32 @@ impl Flow {
         let is_wanted = !matches!(phase, Phase::Draining | Phase::HalfClosed);
         let mut read = 0;
         let deliver = |bytes: &[u8]| {
-            cost.bytes_copied += bytes.len() as u64;
+            let is_now = *receiving && stash.is_empty();
             let fits = bytes.len() <= block.capacity() - block.len();
             if !is_wanted {
                 read += bytes.len();
-            } else if *receiving && stash.is_empty() && fits {
+                return;
+            }
+            if is_now && fits && !payload.is_lent(bytes) {
                 block.extend_from_slice(bytes);
-            } else {
-                // It may stay for long, and is not to keep all of the block.
-                if !block.is_empty() {
-                    received.push_back(block.split().freeze());
+                cost.bytes_copied += bytes.len() as u64;
+                return;
+            }
+            if !block.is_empty() {
+                received.push_back(block.split().freeze());
+            }
+            match payload {
+                Payload::Lent(lent) if is_now && payload.is_lent(bytes) => {
+                    received.push_back(lent.slice_ref(bytes));
                 }
-                stash.extend_from_slice(bytes);
+                // It may stay for long, and is not to keep all of the block.
+                _ => {
+                    stash.extend_from_slice(bytes);
+                    cost.bytes_copied += bytes.len() as u64;
+                }
             }
         };
-        let header = tcb.on_segment(segment, (options, payload), config, now, deliver);
+        let header = tcb.on_segment(segment, (options, payload.bytes()), config, now, deliver);
         tcb.on_read(read);
         self.filled = true;
         header

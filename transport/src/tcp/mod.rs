@@ -13,6 +13,7 @@ mod endpoint;
 mod flow;
 mod hash;
 mod icmp;
+mod lender;
 #[doc(hidden)]
 pub mod link; // For fuzzing only.
 mod names;

@@ -2,6 +2,7 @@
 //! of ours. Layouts only; what a segment means to a connection is not known here.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::Range;
 
 use super::checksum;
 
@@ -134,9 +135,9 @@ impl Segment {
         self.payload_len as u32 + u32::from(self.has(SYN)) + u32::from(self.has(FIN))
     }
 
-    /// The bytes in it. `packet` is the one that this segment was found in.
-    pub(super) fn payload<'a>(&self, packet: &'a [u8]) -> &'a [u8] {
-        &packet[self.ip_header_len + self.tcp_header_len..]
+    /// Where its bytes are, if the packet that it was found in is at `packet`.
+    pub(super) fn payload(&self, packet: Range<usize>) -> Range<usize> {
+        packet.start + self.ip_header_len + self.tcp_header_len..packet.end
     }
 
     /// Whether the checksums of IPv4 and TCP are right.

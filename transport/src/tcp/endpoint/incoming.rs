@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use super::super::flow::{Flow, Phase};
+use super::super::flow::{Flow, Payload, Phase};
 use super::super::icmp;
 use super::super::link::{Ignored, Input};
 use super::super::prefetch::prefetch;
@@ -16,6 +16,8 @@ use crate::ConnId;
 
 /// A frame is fetched into the cache while so many before it are looked at.
 const AHEAD: usize = 2;
+/// So much of it; of longer ones, the processor fetches the rest by itself.
+const AHEAD_LEN: usize = 2048;
 
 /// Where a packet comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +48,7 @@ impl<D: Device> Tcp<D> {
             let mut at = 0;
             while let Some(frame) = frames.next() {
                 if let Some(ahead) = frames.as_slice().get(AHEAD) {
-                    prefetch::<[u8]>(ahead);
+                    prefetch(ahead.get(..AHEAD_LEN).unwrap_or(ahead));
                 }
                 if at < looped {
                     let packet = ETHERNET_HEADER_LEN..frame.len();
@@ -123,7 +125,14 @@ impl<D: Device> Tcp<D> {
         }
         let options = segment.options(bytes);
         if let Some(id) = known.filter(|id| !segment.opens() || !self.may_begin_anew(*id)) {
-            return self.deliver(id, &segment, &options, segment.payload(bytes));
+            let range = segment.payload(packet);
+            match self.lender.lend(frame, range.clone()) {
+                Ok(lent) => self.deliver(id, &segment, &options, Payload::Lent(&lent)),
+                Err(frame) => {
+                    self.deliver(id, &segment, &options, Payload::Borrowed(&frame[range]));
+                }
+            }
+            return;
         }
         let ends = segment.ends;
         if !self.port.link.is_own(ends.local.ip()) || !segment.has_sender() {
@@ -144,8 +153,8 @@ impl<D: Device> Tcp<D> {
     }
 
     /// Delivers a segment to its connection.
-    fn deliver(&mut self, id: ConnId, segment: &Segment, options: &Options, payload: &[u8]) {
-        if self.block_of != Some(id) && !payload.is_empty() {
+    fn deliver(&mut self, id: ConnId, segment: &Segment, options: &Options, payload: Payload) {
+        if self.block_of != Some(id) && !payload.bytes().is_empty() {
             if let Some(other) = self.block_of {
                 self.collect(other);
             }

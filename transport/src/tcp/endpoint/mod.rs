@@ -15,6 +15,7 @@ use bytes::BytesMut;
 use super::by_ends::ByEnds;
 use super::config::TcpConfig;
 use super::flow::{Flow, Phase};
+use super::lender::Lender;
 use super::link::Link;
 use super::names::Names;
 use super::port::Port;
@@ -65,6 +66,7 @@ pub struct Tcp<D: Device> {
     lingering: BTreeSet<(Instant, ConnId)>,
     /// A burst of frames on its way in.
     burst: Vec<D::Frame>,
+    lender: Lender,
     pool: BufferPool,
     /// What has arrived for one connection in a row, and for which.
     block: BytesMut,
@@ -85,6 +87,7 @@ impl<D: Device> Tcp<D> {
             address: None,
             source: io::Error::new(io::ErrorKind::InvalidInput, what),
         };
+        let lender = Lender::new(device.caps().lends);
         let link = Link::new(device.caps().mac, &config.addresses, &config.gateways)
             .map_err(|what| error(what.to_string()))?;
         let mut port = Port::new(device, link, now);
@@ -105,6 +108,7 @@ impl<D: Device> Tcp<D> {
             unsettled: Vec::new(),
             lingering: BTreeSet::new(),
             burst: Vec::with_capacity(BURST),
+            lender,
             block: pool.take(BLOCK),
             block_of: None,
             pool,

@@ -37,7 +37,7 @@ impl Packet {
         Self {
             segment,
             options: segment.options(&packet),
-            bytes: segment.payload(&packet).to_vec(),
+            bytes: packet[segment.payload(0..packet.len())].to_vec(),
         }
     }
 

@@ -12,6 +12,8 @@ use crate::tcp::{BURST, Device, DeviceCaps, DeviceCounters, ETHERNET_HEADER_LEN,
 use crate::{Cost, Park};
 
 /// The most frames that wait to be flushed.
+/// Nothing becomes short: buffers are made as needed.
+const LENDS: usize = 1024;
 const OUTGOING: usize = 256;
 /// How long to sleep if nothing can wake us.
 const NAP: Duration = Duration::from_millis(1);
@@ -159,6 +161,7 @@ impl Device for WirePort {
             verifies_checksums: false,
             computes_checksums: false,
             segments_tcp4: None,
+            lends: LENDS,
         }
     }
 
