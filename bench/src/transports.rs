@@ -187,18 +187,20 @@ impl Network {
             "rdma" => &["rdma"],
             "ring" => &["ring"],
             "wire" => &["wire"],
-            "dpdk" => &["dpdk", "vhost", "vhost 9000"],
+            "dpdk" => &["dpdk", "dpdk 9000", "vhost", "vhost 9000"],
             _ => &[],
         }
     }
 
     /// A new one, by one of those names.
     pub(crate) fn new(name: &str) -> anyhow::Result<Self> {
+        let ports = |mtu| {
+            let configs = [SERVER, CLIENT].map(|ip| TcpConfig::new(ip.into(), 24));
+            Ok(Self::Ports(dpdk::connected(configs, mtu)?))
+        };
         match name {
-            "dpdk" => {
-                let configs = [SERVER, CLIENT].map(|ip| TcpConfig::new(ip.into(), 24));
-                Ok(Self::Ports(dpdk::connected(configs)?))
-            }
+            "dpdk" => ports(1500),
+            "dpdk 9000" => ports(9000),
             "vhost" => Ok(Self::Vhost(Arc::new(Vhost::new(1500)?))),
             "vhost 9000" => Ok(Self::Vhost(Arc::new(Vhost::new(9000)?))),
             "ring" => Ok(Self::Ring(RingNetwork::default())),

@@ -138,7 +138,10 @@ impl Vhost {
         let socket = self.directory.join("vhost");
         vec![
             "--transport=dpdk".to_owned(),
-            format!("--dpdk-device=net_vhost{number},iface={}", socket.display()),
+            format!(
+                "--dpdk-device=net_vhost{number},tso=1,iface={}",
+                socket.display()
+            ),
             format!("--ip={ip}/24"),
             format!("--mtu={mtu}"),
         ]
@@ -176,8 +179,12 @@ fn not_opened(source: io::Error) -> OpenError {
 }
 
 /// Two ports that are connected to each other, with an address each.
-pub(super) fn connected(configs: [TcpConfig; 2]) -> anyhow::Result<[OpenPort; 2]> {
-    let [a, b] = Eal::start(&EalConfig::default())?.ring_pair(&PortConfig::default())?;
+pub(super) fn connected(configs: [TcpConfig; 2], mtu: usize) -> anyhow::Result<[OpenPort; 2]> {
+    let port = PortConfig {
+        mtu,
+        ..PortConfig::default()
+    };
+    let [a, b] = Eal::start(&EalConfig::default())?.ring_pair(&port)?;
     let [one, other] = configs;
     Ok([OpenPort::new(a, one), OpenPort::new(b, other)])
 }
