@@ -66,10 +66,13 @@ impl Payload<'_> {
         }
     }
 
-    fn is_lent(&self, bytes: &[u8]) -> bool {
+    /// The same bytes to keep, if they are of what is lent.
+    fn slice(&self, bytes: &[u8]) -> Option<Bytes> {
         match self {
-            Self::Borrowed(_) => false,
-            Self::Lent(lent) => lent.as_ptr_range().contains(&bytes.as_ptr()),
+            Self::Lent(lent) if lent.as_ptr_range().contains(&bytes.as_ptr()) => {
+                Some(lent.slice_ref(bytes))
+            }
+            _ => None,
         }
     }
 }
@@ -124,23 +127,21 @@ impl Flow {
                 read += bytes.len();
                 return;
             }
-            if is_now && fits && !payload.is_lent(bytes) {
-                block.extend_from_slice(bytes);
+            let lent = payload.slice(bytes).filter(|_| is_now);
+            if lent.is_none() {
                 cost.bytes_copied += bytes.len() as u64;
-                return;
+                if is_now && fits {
+                    block.extend_from_slice(bytes);
+                    return;
+                }
             }
             if !block.is_empty() {
                 received.push_back(block.split().freeze());
             }
-            match payload {
-                Payload::Lent(lent) if is_now && payload.is_lent(bytes) => {
-                    received.push_back(lent.slice_ref(bytes));
-                }
+            match lent {
+                Some(lent) => received.push_back(lent),
                 // It may stay for long, and is not to keep all of the block.
-                _ => {
-                    stash.extend_from_slice(bytes);
-                    cost.bytes_copied += bytes.len() as u64;
-                }
+                None => stash.extend_from_slice(bytes),
             }
         };
         let header = tcb.on_segment(segment, (options, payload.bytes()), config, now, deliver);
