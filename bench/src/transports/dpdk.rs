@@ -155,7 +155,7 @@ impl Vhost {
             mtu: self.mtu,
             ..PortConfig::default()
         };
-        let queues = Eal::start(&EalConfig::default()).and_then(|eal| eal.open(&device, &port));
+        let queues = Eal::start(&compared()).and_then(|eal| eal.open(&device, &port));
         let mut queues = queues.map_err(|error| not_opened(io::Error::other(error)))?;
         let device = queues.remove(0);
         Ok(Box::new(Tcp::new(device, config, Instant::now())?))
@@ -178,13 +178,21 @@ fn not_opened(source: io::Error) -> OpenError {
     }
 }
 
+/// DPDK's environment with memory for all ports that are compared with each other.
+fn compared() -> EalConfig {
+    EalConfig {
+        memory: 512,
+        ..EalConfig::default()
+    }
+}
+
 /// Two ports that are connected to each other, with an address each.
 pub(super) fn connected(configs: [TcpConfig; 2], mtu: usize) -> anyhow::Result<[OpenPort; 2]> {
     let port = PortConfig {
         mtu,
         ..PortConfig::default()
     };
-    let [a, b] = Eal::start(&EalConfig::default())?.ring_pair(&port)?;
+    let [a, b] = Eal::start(&compared())?.ring_pair(&port)?;
     let [one, other] = configs;
     Ok([OpenPort::new(a, one), OpenPort::new(b, other)])
 }
