@@ -78,14 +78,20 @@ impl Drop for Echo {
     }
 }
 
+/// What this process is to open, if it is part of another test. It ends with that.
+fn device_of_child() -> Option<String> {
+    let device = env::var(DEVICE).ok()?;
+    let signal = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    signal.expect("this one is allowed");
+    Some(device)
+}
+
 #[test]
 #[ignore = "part of another test"]
 fn echo() {
-    let Ok(device) = env::var(DEVICE) else {
+    let Some(device) = device_of_child() else {
         return;
     };
-    // Should the test itself be killed.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
     let mut device = open(&device).unwrap();
     let mut frames = Vec::new();
     loop {
@@ -400,10 +406,9 @@ fn checksums_are_the_ports_business() {
 #[test]
 #[ignore = "part of another test"]
 fn echo_bytes() {
-    let Ok(device) = env::var(DEVICE) else {
+    let Some(device) = device_of_child() else {
         return;
     };
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
     let mut tcp = endpoint(open_ordinary(&device).unwrap(), SERVER);
     tcp.listen(SocketAddr::new(SERVER, PORT), &ListenOptions::default())
         .unwrap();
