@@ -593,19 +593,3 @@ fn what_cannot_be_set_up_is_named_and_the_rest_is_compared() {
     assert!(absent.iter().any(|why| told.contains(why)), "{told}");
     assert!(told.contains("posix"), "{told}");
 }
-
-/// There is memory for all of DPDK's ports at a time.
-#[test]
-#[ignore = "runs separate processes; ci/test does, on the release build"]
-fn all_ports_are_compared_in_one_run() {
-    let output = Command::new(env!("CARGO_BIN_EXE_msgr"))
-        .args(["compare", "--seconds", "1", "--case", "bulk"])
-        .output()
-        .unwrap();
-    let (told, errors) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success(), "{errors}");
-    let ports = ["dpdk ", "dpdk 9000 ", "vhost ", "vhost 9000 "];
-    let is_compared = |port| told.lines().any(|line| line.trim().starts_with(port));
-    let has_dpdk = !told.contains("not compared: dpdk: ");
-    assert!(!has_dpdk || ports.into_iter().all(is_compared), "{told}");
-}
