@@ -1,7 +1,7 @@
 //! [`Flow`]: a connection and its owner: what waits to be handed up, and how far it is with its end.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
@@ -9,6 +9,7 @@ use super::config::TcpConfig;
 use super::prefetch::prefetch;
 use super::segment::{Header, Options, Segment};
 use super::tcb::{Ended, Tcb};
+use super::time::Time;
 use crate::{CloseReason, Cost, ListenerId};
 
 /// How long it takes until a quiet connection is taken to be at rest.
@@ -107,7 +108,7 @@ impl Flow {
         segment: &Segment,
         (options, payload): (&Options, Payload),
         config: &TcpConfig,
-        now: Instant,
+        now: Time,
         (block, cost): (&mut BytesMut, &mut Cost),
     ) -> Option<Header> {
         let Self {
@@ -175,7 +176,7 @@ impl Flow {
 
     /// Notes that the wheel has brought it up. A connection that nothing has gone through for a while
     /// lets go of memory.
-    pub(super) fn brought_up(&mut self, now: Instant) {
+    pub(super) fn brought_up(&mut self, now: Time) {
         self.is_due = true;
         let is_quiet = now >= self.tcb.heard_at() + REST;
         if self.filled && is_quiet && !self.has_received() && self.tcb.is_at_rest() {

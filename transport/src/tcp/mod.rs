@@ -23,6 +23,7 @@ mod rss;
 mod segment;
 mod steering;
 mod tcb;
+mod time;
 mod wheel;
 
 pub mod wire;

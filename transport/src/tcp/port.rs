@@ -9,7 +9,7 @@ use super::checksum::Pieces;
 use super::link::{
     ControlFrame, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Input, Link, Resolved, write_ethernet_header,
 };
-use super::segment::{Header, IPV4_HEADER_LEN, IPV6_HEADER_LEN, TCP_HEADER_LEN};
+use super::segment::{Header, Headers, IPV4_HEADER_LEN, IPV6_HEADER_LEN, TCP_HEADER_LEN};
 use super::tcb::{Outgoing, Output};
 use super::{Device, DeviceCaps, ETHERNET_HEADER_LEN, Frame, Mac, Offload};
 
@@ -156,10 +156,10 @@ impl<D: Device> Port<D> {
         }
     }
 
-    /// Sends a segment, with what it has of `queue`.
+    /// Sends a segment, with what it has of `queue`, behind those headers.
     pub(super) fn send(
         &mut self,
-        header: &Header,
+        mut headers: Headers,
         output: &Output,
         mss: u16,
         queue: Option<&mut Outgoing>,
@@ -167,7 +167,6 @@ impl<D: Device> Port<D> {
     ) -> Result<(), Exhausted> {
         // Where a frame's memory was last another core's, every access may have to wait for that
         // core. So headers are completed here, and the frame is only written.
-        let mut headers = header.write(output.len);
         let start = ETHERNET_HEADER_LEN + headers.bytes().len();
         let frame = self.device.allocate(start + output.len);
         let mut frame = frame.ok_or(Exhausted)?;
@@ -189,7 +188,7 @@ impl<D: Device> Port<D> {
             headers.prepare(if segment.is_some() { 0 } else { len });
             frame.offload(Offload {
                 ip_header_len: headers.ip_len,
-                is_ipv6: header.ends.local.is_ipv6(),
+                is_ipv6: headers.ip_len == IPV6_HEADER_LEN,
                 tcp_header_len: headers.tcp_len,
                 segment,
             });
@@ -210,7 +209,7 @@ impl<D: Device> Port<D> {
             len: 0,
         };
         let way = self.way_to(header.ends.remote.ip());
-        let _ = self.send(header, &output, u16::MAX, None, way);
+        let _ = self.send(header.write(0), &output, u16::MAX, None, way);
     }
 
     /// Sends an IP packet, if there is room.

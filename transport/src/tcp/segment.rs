@@ -207,13 +207,21 @@ pub(super) struct Header {
 const MOST_HEADERS: usize = IPV6_HEADER_LEN + 60;
 
 /// The headers of IP and TCP, as they leave.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Headers {
     bytes: [u8; MOST_HEADERS],
     pub(super) ip_len: usize,
     pub(super) tcp_len: usize,
     /// The sum of the two addresses.
     addresses: u64,
+}
+
+/// What all segments between two ends have in common.
+#[derive(Debug)]
+pub(super) struct Template {
+    headers: Headers,
+    /// The sum of the IP header.
+    ip: u64,
 }
 
 impl Header {
@@ -236,60 +244,7 @@ impl Header {
 
     /// The bytes of it, in front of so many. The checksum of TCP is not there yet.
     pub(super) fn write(&self, payload_len: usize) -> Headers {
-        let is_v6 = self.ends.local.is_ipv6();
-        let ip_len = if is_v6 {
-            IPV6_HEADER_LEN
-        } else {
-            IPV4_HEADER_LEN
-        };
-        let mut bytes = [0; MOST_HEADERS];
-        let tcp_len = TCP_HEADER_LEN + self.write_options(&mut bytes[ip_len + TCP_HEADER_LEN..]);
-        let tcp = &mut bytes[ip_len..];
-        tcp[..2].copy_from_slice(&self.ends.local.port().to_be_bytes());
-        tcp[2..4].copy_from_slice(&self.ends.remote.port().to_be_bytes());
-        tcp[4..8].copy_from_slice(&self.seq.to_be_bytes());
-        tcp[8..12].copy_from_slice(&self.ack.to_be_bytes());
-        tcp[12] = (tcp_len as u8 / 4) << 4;
-        tcp[13] = self.flags;
-        tcp[14..16].copy_from_slice(&self.window.to_be_bytes());
-        let addresses = match (self.ends.local.ip(), self.ends.remote.ip()) {
-            (IpAddr::V4(from), IpAddr::V4(to)) => {
-                let len = (ip_len + tcp_len + payload_len) as u16;
-                let ip: &mut [u8; IPV4_HEADER_LEN] = bytes.first_chunk_mut().expect("long enough");
-                ip[0] = 0x45;
-                ip[2..4].copy_from_slice(&len.to_be_bytes());
-                // Not to be fragmented (RFC 791, section 3.1).
-                ip[6] = 0x40;
-                ip[8] = HOPS;
-                ip[9] = TCP;
-                ip[12..16].copy_from_slice(&from.octets());
-                ip[16..20].copy_from_slice(&to.octets());
-                let sum = checksum::fold(checksum::words(ip));
-                ip[10..12].copy_from_slice(&(!sum).to_ne_bytes());
-                checksum::words::<8>(ip.last_chunk().expect("long enough"))
-            }
-            (from, to) => {
-                let octets = |ip| match ip {
-                    IpAddr::V6(ip) => ip.octets(),
-                    IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
-                };
-                let len = (tcp_len + payload_len) as u16;
-                let ip: &mut [u8; IPV6_HEADER_LEN] = bytes.first_chunk_mut().expect("long enough");
-                ip[0] = 0x60;
-                ip[4..6].copy_from_slice(&len.to_be_bytes());
-                ip[6] = TCP;
-                ip[7] = HOPS;
-                ip[8..24].copy_from_slice(&octets(from));
-                ip[24..40].copy_from_slice(&octets(to));
-                checksum::words::<32>(ip.last_chunk().expect("long enough"))
-            }
-        };
-        Headers {
-            bytes,
-            ip_len,
-            tcp_len,
-            addresses,
-        }
+        Template::new(&self.ends).fill_in(self, payload_len)
     }
 
     /// Returns how many bytes they take: a multiple of four.
@@ -321,6 +276,81 @@ impl Header {
             }
         }
         len
+    }
+}
+
+impl Template {
+    pub(super) fn new(ends: &Ends) -> Self {
+        let Ends { local, remote } = ends;
+        let mut bytes = [0; MOST_HEADERS];
+        let (ip_len, addresses) = match (local.ip(), remote.ip()) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
+                let ip: &mut [u8; IPV4_HEADER_LEN] = bytes.first_chunk_mut().expect("long enough");
+                ip[0] = 0x45;
+                // Not to be fragmented (RFC 791, section 3.1).
+                ip[6] = 0x40;
+                ip[8] = HOPS;
+                ip[9] = TCP;
+                ip[12..16].copy_from_slice(&from.octets());
+                ip[16..20].copy_from_slice(&to.octets());
+                let addresses = checksum::words::<8>(ip.last_chunk().expect("long enough"));
+                (IPV4_HEADER_LEN, addresses)
+            }
+            (from, to) => {
+                let octets = |ip| match ip {
+                    IpAddr::V6(ip) => ip.octets(),
+                    IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+                };
+                let ip: &mut [u8; IPV6_HEADER_LEN] = bytes.first_chunk_mut().expect("long enough");
+                ip[0] = 0x60;
+                ip[6] = TCP;
+                ip[7] = HOPS;
+                ip[8..24].copy_from_slice(&octets(from));
+                ip[24..40].copy_from_slice(&octets(to));
+                let addresses = checksum::words::<32>(ip.last_chunk().expect("long enough"));
+                (IPV6_HEADER_LEN, addresses)
+            }
+        };
+        let tcp = &mut bytes[ip_len..];
+        tcp[..2].copy_from_slice(&local.port().to_be_bytes());
+        tcp[2..4].copy_from_slice(&remote.port().to_be_bytes());
+        let ip = checksum::sum(&bytes[..ip_len]);
+        Self {
+            headers: Headers {
+                bytes,
+                ip_len,
+                tcp_len: TCP_HEADER_LEN,
+                addresses,
+            },
+            ip,
+        }
+    }
+
+    /// The headers in front of so many bytes. The checksum of TCP is not there yet.
+    pub(super) fn fill_in(&self, header: &Header, payload_len: usize) -> Headers {
+        let mut headers = self.headers;
+        let Headers { bytes, ip_len, .. } = &mut headers;
+        let (ip, tcp) = bytes.split_at_mut(*ip_len);
+        let (tcp, options) = tcp
+            .split_first_chunk_mut::<TCP_HEADER_LEN>()
+            .expect("long enough");
+        let tcp_len = TCP_HEADER_LEN + header.write_options(options);
+        tcp[4..8].copy_from_slice(&header.seq.to_be_bytes());
+        tcp[8..12].copy_from_slice(&header.ack.to_be_bytes());
+        tcp[12] = (tcp_len as u8 / 4) << 4;
+        tcp[13] = header.flags;
+        tcp[14..16].copy_from_slice(&header.window.to_be_bytes());
+        let len = tcp_len + payload_len;
+        if ip.len() == IPV6_HEADER_LEN {
+            ip[4..6].copy_from_slice(&(len as u16).to_be_bytes());
+        } else {
+            let len = ((ip.len() + len) as u16).to_be();
+            ip[2..4].copy_from_slice(&len.to_ne_bytes());
+            let sum = checksum::fold(self.ip + u64::from(len));
+            ip[10..12].copy_from_slice(&(!sum).to_ne_bytes());
+        }
+        headers.tcp_len = tcp_len;
+        headers
     }
 }
 

@@ -7,8 +7,7 @@
 //! removed because of a new deadline. What was put off is found out when the wheel comes by, without
 //! a look at the connection itself, which is in no cache by then.
 
-use std::time::{Duration, Instant};
-
+use super::time::Time;
 use crate::ConnId;
 
 /// The number of ticks in a lap.
@@ -19,18 +18,20 @@ const SPARE: usize = 64;
 /// The most entries of a connection: a late acknowledgement, one that is waited for, a sign of life.
 const ENTRIES: usize = 3;
 
-/// A time, in milliseconds since the wheel was made.
+/// A time, in milliseconds.
 type Tick = u64;
+
+/// The length of a tick, in nanoseconds.
+const TICK: u64 = 1_000_000;
 
 const NEVER: Tick = Tick::MAX;
 
 #[derive(Debug)]
 pub(super) struct Wheel {
-    start: Option<Instant>,
     /// All ticks before this one are over.
     next: Tick,
-    /// When that one is over, if any is.
-    next_tick: Option<Instant>,
+    /// When that one is.
+    next_at: Time,
     slots: Vec<Vec<(Tick, ConnId)>>,
     /// A bit for each slot that is not empty.
     occupied: [u64; SLOTS / 64],
@@ -59,9 +60,8 @@ impl Alarm {
 impl Default for Wheel {
     fn default() -> Self {
         Self {
-            start: None,
             next: 0,
-            next_tick: None,
+            next_at: Time::default(),
             slots: vec![Vec::new(); SLOTS],
             occupied: [0; SLOTS / 64],
             alarms: Vec::new(),
@@ -75,16 +75,11 @@ fn slot(tick: Tick) -> usize {
 }
 
 impl Wheel {
-    /// The first tick that is not before `at`.
-    fn tick(&mut self, at: Instant) -> Tick {
-        let since = at.saturating_duration_since(*self.start.get_or_insert(at));
-        since.as_secs() * 1000 + u64::from(since.subsec_nanos().div_ceil(1_000_000))
-    }
-
     /// Sets the deadline of a connection, in place of the one that it has. What is due already is due
     /// at the next turn.
-    pub(super) fn set(&mut self, conn: ConnId, due: Instant) {
-        let due = self.tick(due).max(self.next);
+    pub(super) fn set(&mut self, conn: ConnId, due: Time) {
+        // The first tick that is not before it.
+        let due = due.nanos().div_ceil(TICK).max(self.next);
         if self.alarms.len() <= conn.slot() {
             self.alarms.resize(conn.slot() + 1, Alarm::NONE);
         }
@@ -139,12 +134,11 @@ impl Wheel {
     }
 
     /// Appends the connections that are due at `now`. They have no deadline then.
-    pub(super) fn expire(&mut self, now: Instant, due: &mut Vec<ConnId>) {
-        if self.next_tick.is_some_and(|at| now < at) {
+    pub(super) fn expire(&mut self, now: Time, due: &mut Vec<ConnId>) {
+        if now < self.next_at {
             return;
         }
-        let start = *self.start.get_or_insert(now);
-        let over = now.saturating_duration_since(start).as_millis() as Tick;
+        let over = now.nanos() / TICK;
         let last = over.min(self.next + SLOTS as Tick - 1);
         for tick in self.next..=last {
             let at = slot(tick);
@@ -177,15 +171,14 @@ impl Wheel {
             self.tidy(at);
         }
         self.next = over + 1;
-        self.next_tick = Some(start + Duration::from_millis(self.next));
+        self.next_at = Time::from_nanos(self.next * TICK);
         while let Some(conn) = self.late.pop() {
             self.enter(conn);
         }
     }
 
     /// When there is something to do next, at the latest. May be too early, by whole laps.
-    pub(super) fn next_timeout(&self) -> Option<Instant> {
-        let start = self.start?;
+    pub(super) fn next_timeout(&self) -> Option<Time> {
         let first = slot(self.next);
         let ahead = (0..=SLOTS / 64).find_map(|word| {
             let at = (first / 64 + word) % (SLOTS / 64);
@@ -199,13 +192,14 @@ impl Wheel {
             })
         })?;
         let tick = self.next + ahead as Tick;
-        Some(start + Duration::from_millis(tick))
+        Some(Time::from_nanos(tick * TICK))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use std::time::Duration;
 
     use super::*;
 
@@ -213,11 +207,10 @@ mod tests {
     /// than a turn after they are due.
     #[test]
     fn deadlines_come_out_when_they_are_due() {
-        let start = Instant::now();
+        let start = Time::default();
         let mut random = fastrand::Rng::with_seed(7);
         let mut wheel = Wheel::default();
-        wheel.tick(start);
-        let mut waiting: HashMap<ConnId, Instant> = HashMap::new();
+        let mut waiting: HashMap<ConnId, Time> = HashMap::new();
         let mut now = start;
         let mut over = Vec::new();
         let mut came = 0;
@@ -243,7 +236,7 @@ mod tests {
             for conn in over.drain(..) {
                 assert!(waiting.remove(&conn).is_some_and(|due| due <= now), "early");
             }
-            let late = |due: &Instant| *due + Duration::from_millis(2) <= now;
+            let late = |due: &Time| *due + Duration::from_millis(2) <= now;
             assert!(!waiting.values().any(late), "late");
             let entries = wheel.slots.iter().map(Vec::len).sum::<usize>();
             assert!(entries <= ENTRIES * 200, "{entries}");
@@ -254,7 +247,7 @@ mod tests {
     /// Messages on a quiet connection do not add to what the wheel holds for it.
     #[test]
     fn what_is_put_off_stays_where_it_is() {
-        let mut now = Instant::now();
+        let mut now = Time::default();
         let mut wheel = Wheel::default();
         let conn = ConnId::from_u64(3);
         let mut over = Vec::new();

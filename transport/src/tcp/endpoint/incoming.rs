@@ -1,13 +1,12 @@
 //! What comes in: which connection a packet is for, and who is welcome.
 
 use std::ops::Range;
-use std::time::Instant;
 
 use super::super::flow::{Flow, Payload, Phase};
 use super::super::icmp;
 use super::super::link::{Ignored, Input};
 use super::super::prefetch::prefetch;
-use super::super::segment::{Header, Options, Segment};
+use super::super::segment::{Ends, Header, Options, Segment};
 use super::super::steering::{Handed, Steering};
 use super::super::tcb::Tcb;
 use super::super::{BURST, Checksums, Device, ETHERNET_HEADER_LEN, Frame};
@@ -31,13 +30,15 @@ enum Origin {
 
 impl<D: Device> Tcp<D> {
     /// Takes in what has arrived. Whether anything has.
-    pub(super) fn receive(&mut self, now: Instant) -> bool {
+    pub(super) fn receive(&mut self) -> bool {
         let mut any = false;
         for _ in 0..BURSTS {
             let mut burst = std::mem::take(&mut self.burst);
-            burst.extend(self.port.looped.drain(..));
+            if !self.port.looped.is_empty() {
+                burst.extend(self.port.looped.drain(..));
+            }
             let looped = burst.len();
-            self.port.device.receive(now, &mut burst);
+            self.port.device.receive(self.port.now, &mut burst);
             if burst.is_empty() {
                 self.burst = burst;
                 break;
@@ -109,10 +110,7 @@ impl<D: Device> Tcp<D> {
             }
             return;
         };
-        let known = self.by_ends.find(&segment.ends, &self.flows);
-        if let Some(flow) = known.and_then(|id| self.flows.get(id)) {
-            flow.prefetch();
-        }
+        let known = self.find(&segment.ends);
         let unchecked = origin == Origin::Port && frame.checksums() == Checksums::Unknown;
         if unchecked && !segment.is_intact(bytes) {
             return;
@@ -152,6 +150,17 @@ impl<D: Device> Tcp<D> {
         }
     }
 
+    /// The connection between two ends: more often than not the one that was looked for last.
+    fn find(&mut self, ends: &Ends) -> Option<ConnId> {
+        let last = self.found.and_then(|id| self.flows.get(id));
+        if last.is_none_or(|flow| flow.tcb.ends != *ends) {
+            self.found = self.by_ends.find(ends, &self.flows);
+            let flow = self.found.and_then(|id| self.flows.get(id));
+            flow?.prefetch();
+        }
+        self.found
+    }
+
     /// Delivers a segment to its connection.
     fn deliver(&mut self, id: ConnId, segment: &Segment, options: &Options, payload: Payload) {
         if self.block_of != Some(id) && !payload.bytes().is_empty() {
@@ -168,7 +177,7 @@ impl<D: Device> Tcp<D> {
             segment,
             (options, payload),
             &self.config,
-            self.port.now,
+            self.now,
             (&mut self.block, &mut self.cost),
         );
         if flow.tcb.is_pressing() {
@@ -224,7 +233,7 @@ impl<D: Device> Tcp<D> {
             return false;
         }
         let (initial, mss) = (self.initial(&ends), self.port.mss(ends.remote.ip()));
-        let (window, now) = (self.config.window, self.port.now);
+        let (window, now) = (self.config.window, self.now);
         let tcb = Tcb::accept((segment, options), initial, mss, window, now);
         if let Some(listener) = self.names.get_mut(listener) {
             listener.half_open += 1;

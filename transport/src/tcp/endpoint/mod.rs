@@ -22,6 +22,7 @@ use super::port::Port;
 use super::segment::Ends;
 use super::steering::{Steering, SteeringCounters};
 use super::tcb::{Outgoing, Tcb};
+use super::time::Time;
 use super::wheel::Wheel;
 use super::{BURST, Device, DeviceCounters};
 use crate::send_queue::SendQueue;
@@ -47,11 +48,14 @@ pub struct Tcp<D: Device> {
     port: Port<D>,
     config: TcpConfig,
     started: Instant,
+    now: Time,
     names: Names,
     /// What we share with the endpoints at other queues of the device, if there are any.
     steering: Option<Steering<D::Frame>>,
     flows: Slots<crate::slots::Conn, Flow>,
     by_ends: ByEnds,
+    /// What a segment was for last.
+    found: Option<ConnId>,
     deadlines: Wheel,
     /// Those that the wheel brings up, while it does.
     due: Vec<ConnId>,
@@ -63,7 +67,7 @@ pub struct Tcp<D: Device> {
     /// answered, they send what there is, and are armed.
     unsettled: Vec<ConnId>,
     /// Connections that the caller has left, by the time at which they are dropped.
-    lingering: BTreeSet<(Instant, ConnId)>,
+    lingering: BTreeSet<(Time, ConnId)>,
     /// A burst of frames on its way in.
     burst: Vec<D::Frame>,
     lender: Lender,
@@ -97,10 +101,12 @@ impl<D: Device> Tcp<D> {
             port,
             config,
             started: now,
+            now: Time::default(),
             names: Names::default(),
             steering: None,
             flows: Slots::default(),
             by_ends: ByEnds::default(),
+            found: None,
             deadlines: Wheel::default(),
             due: Vec::new(),
             work: VecDeque::new(),
@@ -176,11 +182,7 @@ impl<D: Device> Tcp<D> {
     fn initial(&self, ends: &Ends) -> u32 {
         let mut hasher = DefaultHasher::new();
         (self.config.seed, ends).hash(&mut hasher);
-        let micros = self
-            .port
-            .now
-            .saturating_duration_since(self.started)
-            .as_micros();
+        let micros = self.now.nanos() / 1000;
         (hasher.finish() as u32).wrapping_add((micros / 4) as u32)
     }
 
@@ -312,7 +314,7 @@ impl<D: Device> Transport for Tcp<D> {
             return Err(self.open_error(Operation::Connect, to, source));
         }
         let (initial, mss) = (self.initial(&ends), self.port.mss(to.ip()));
-        let tcb = Tcb::connect(ends, initial, mss, self.config.window, self.port.now);
+        let tcb = Tcb::connect(ends, initial, mss, self.config.window, self.now);
         let mut flow = Flow::new(tcb, Phase::Connecting);
         if ends.local == ends.remote {
             flow.hopeless = Some(CloseReason::Refused);
@@ -351,14 +353,15 @@ impl<D: Device> Transport for Tcp<D> {
 
     fn poll(&mut self, now: Instant, events: &mut Vec<Event>) -> bool {
         self.port.now = now;
+        self.now = Time::of(now, self.started);
         self.settle();
-        let mut done = self.receive(now);
-        done |= self.expire(now);
+        let mut done = self.receive();
+        done |= self.expire();
         let mut due = std::mem::take(&mut self.due);
-        self.deadlines.expire(now, &mut due);
+        self.deadlines.expire(self.now, &mut due);
         for id in due.drain(..) {
             if let Some(flow) = self.flows.get_mut(id) {
-                flow.brought_up(now);
+                flow.brought_up(self.now);
             }
             self.list(id);
         }
@@ -398,13 +401,17 @@ impl<D: Device> Transport for Tcp<D> {
 
     fn next_timeout(&self) -> Option<Instant> {
         let lingering = self.lingering.first().map(|&(until, _)| until);
+        let ours = [
+            lingering,
+            self.deadlines.next_timeout(),
+            Some(self.now).filter(|_| !self.unsettled.is_empty()),
+        ];
+        let ours = ours.into_iter().flatten().min();
         // What is known of neighbours may as well go out of date while nobody wants anything.
         let link = &self.port.link;
         let neighbours = link.next_timeout().filter(|_| link.is_waited_for());
         let all = [
-            lingering,
-            self.deadlines.next_timeout(),
-            Some(self.port.now).filter(|_| !self.unsettled.is_empty()),
+            ours.map(|at| at.instant(self.started)),
             neighbours,
             self.port.device.next_timeout(),
         ];

@@ -1,8 +1,6 @@
 //! Serving a connection that something has happened to: what it tells its owner, what it sends, when it
 //! is looked at next, and how it ends.
 
-use std::time::Instant;
-
 use super::super::Device;
 use super::super::flow::Phase;
 use super::super::port::Way;
@@ -22,7 +20,7 @@ impl<D: Device> Tcp<D> {
             return self.end(id, reason, events);
         }
         if std::mem::take(&mut flow.is_due)
-            && let Some(reset) = flow.tcb.on_timer(&self.config, self.port.now)
+            && let Some(reset) = flow.tcb.on_timer(&self.config, self.now)
         {
             self.port.answer(&reset);
         }
@@ -93,7 +91,7 @@ impl<D: Device> Tcp<D> {
         let Some(flow) = self.flows.get_mut(id) else {
             return;
         };
-        let (now, remote) = (self.port.now, flow.tcb.ends.remote.ip());
+        let (now, remote) = (self.now, flow.tcb.ends.remote.ip());
         let (most, mss) = (self.port.most(remote), flow.tcb.mss());
         let mut way = None;
         let (mut copied, mut is_exhausted) = (0, false);
@@ -104,8 +102,9 @@ impl<D: Device> Tcp<D> {
                 break;
             }
             let header = flow.tcb.header(&output);
+            let headers = flow.tcb.template.fill_in(&header, output.len);
             let queue = flow.tcb.queue();
-            if self.port.send(&header, &output, mss, queue, way).is_err() {
+            if self.port.send(headers, &output, mss, queue, way).is_err() {
                 is_exhausted = true;
                 break;
             }
@@ -136,7 +135,14 @@ impl<D: Device> Tcp<D> {
 
     /// Ends the turn of those that something has happened to. What they send leaves before anything
     /// else is looked after.
+    #[inline]
     pub(super) fn settle(&mut self) {
+        if !self.unsettled.is_empty() {
+            self.settle_all();
+        }
+    }
+
+    fn settle_all(&mut self) {
         let mut unsettled = std::mem::take(&mut self.unsettled);
         for &id in &unsettled {
             self.transmit(id);
@@ -156,7 +162,7 @@ impl<D: Device> Tcp<D> {
     fn arm(&mut self, id: ConnId) {
         if let Some(flow) = self.flows.get_mut(id) {
             flow.unsettled = false;
-            flow.tcb.arm(self.port.now);
+            flow.tcb.arm(self.now);
             if let Some(due) = flow.tcb.due(&self.config) {
                 self.deadlines.set(id, due);
             }
@@ -181,7 +187,7 @@ impl<D: Device> Tcp<D> {
     }
 
     pub(super) fn linger(&mut self, id: ConnId) {
-        self.lingering.insert((self.port.now + LINGER, id));
+        self.lingering.insert((self.now + LINGER, id));
     }
 
     /// Ends a connection with a reset.
@@ -194,11 +200,11 @@ impl<D: Device> Tcp<D> {
     }
 
     /// Drops connections that have lingered long enough. Whether there were any.
-    pub(super) fn expire(&mut self, now: Instant) -> bool {
+    pub(super) fn expire(&mut self) -> bool {
         let mut any = false;
         while let Some(&(until, id)) = self.lingering.first() {
             let flow = self.flows.get_mut(id);
-            if flow.is_some() && now < until {
+            if flow.is_some() && self.now < until {
                 break;
             }
             self.lingering.pop_first();
@@ -213,7 +219,7 @@ impl<D: Device> Tcp<D> {
             // A peer that has everything may take its time.
             if flow.phase == Phase::Draining && flow.tcb.waits_for_end() {
                 flow.phase = Phase::HalfClosed;
-                self.lingering.insert((now + FIN_TIMEOUT, id));
+                self.lingering.insert((self.now + FIN_TIMEOUT, id));
             } else {
                 self.abort(id);
             }

@@ -9,10 +9,11 @@ mod sender;
 #[cfg(test)]
 mod tests;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::config::TcpConfig;
-use super::segment::{Ends, Header, Options, Segment, flags};
+use super::segment::{Ends, Header, Options, Segment, Template, flags};
+use super::time::Time;
 
 pub(super) use self::outgoing::Outgoing;
 use self::receiver::Receiver;
@@ -59,7 +60,7 @@ enum Stage {
     SynReceived,
     Synchronized,
     /// All is said; the peer may not have heard the last of it until then.
-    TimeWait(Instant),
+    TimeWait(Time),
     Closed(Ended),
 }
 
@@ -67,8 +68,8 @@ enum Stage {
 #[derive(Debug, Clone, Copy, Default)]
 struct Attempt {
     sent: u8,
-    first: Option<Instant>,
-    again: Option<Instant>,
+    first: Option<Time>,
+    again: Option<Time>,
 }
 
 #[derive(Debug)]
@@ -80,6 +81,7 @@ struct Halves {
 #[derive(Debug)]
 pub(super) struct Tcb {
     pub(super) ends: Ends,
+    pub(super) template: Template,
     /// The number of our SYN.
     initial: u32,
     /// The longest segment of ours, and all that may be on the way.
@@ -90,8 +92,8 @@ pub(super) struct Tcb {
     /// Once the peer's SYN has come.
     halves: Option<Halves>,
     /// When the peer has been heard of last, and when it was asked to say something.
-    heard_at: Instant,
-    asked_at: Option<Instant>,
+    heard_at: Time,
+    asked_at: Option<Time>,
     /// Whether it is to be asked.
     asks: bool,
     /// Whether our end went out before the peer's came.
@@ -101,9 +103,10 @@ pub(super) struct Tcb {
 impl Tcb {
     /// A connection that we ask for. Its first byte has the number after `initial`, its segments are
     /// at most `mss` bytes long, and `window` may be on the way in each direction.
-    pub(super) fn connect(ends: Ends, initial: u32, mss: u16, window: usize, now: Instant) -> Self {
+    pub(super) fn connect(ends: Ends, initial: u32, mss: u16, window: usize, now: Time) -> Self {
         Self {
             ends,
+            template: Template::new(&ends),
             initial,
             mss,
             window,
@@ -123,7 +126,7 @@ impl Tcb {
         initial: u32,
         mss: u16,
         window: usize,
-        now: Instant,
+        now: Time,
     ) -> Self {
         let mut tcb = Self::connect(segment.ends, initial, mss, window, now);
         tcb.on_syn(segment, options);
@@ -207,7 +210,7 @@ impl Tcb {
         segment: &Segment,
         (options, payload): (&Options, &[u8]),
         config: &TcpConfig,
-        now: Instant,
+        now: Time,
         deliver: impl FnMut(&[u8]),
     ) -> Option<Header> {
         let mut segment = *segment;
@@ -261,7 +264,7 @@ impl Tcb {
             }
             self.stage = Stage::Synchronized;
             if let (1, Some(first)) = (self.attempt.sent, self.attempt.first) {
-                sender.on_handshake(now.saturating_duration_since(first));
+                sender.on_handshake(now.since(first));
             }
         }
         if !sender.on_acknowledgement(&segment, options, now) {
@@ -290,7 +293,7 @@ impl Tcb {
     }
 
     /// Takes in what follows our SYN. Source: RFC 9293, section 3.10.7.3.
-    fn on_answer(&mut self, segment: &Segment, options: &Options, now: Instant) -> Option<Header> {
+    fn on_answer(&mut self, segment: &Segment, options: &Options, now: Time) -> Option<Header> {
         if self.stage != Stage::SynSent {
             return None;
         }
@@ -319,7 +322,7 @@ impl Tcb {
         self.stage = Stage::Synchronized;
         let Halves { sender, receiver } = self.halves.as_mut()?;
         if let (1, Some(first)) = (self.attempt.sent, self.attempt.first) {
-            sender.on_handshake(now.saturating_duration_since(first));
+            sender.on_handshake(now.since(first));
         }
         receiver.answer(segment.seq, 0, now);
         None
@@ -346,7 +349,7 @@ impl Tcb {
     }
 
     /// What is to be sent next. `most` is how many bytes a device cuts into segments, if it does.
-    pub(super) fn output(&self, most: u32, now: Instant) -> Option<Output> {
+    pub(super) fn output(&self, most: u32, now: Time) -> Option<Output> {
         let plain = |seq, flags| Output {
             seq,
             flags,
@@ -414,7 +417,7 @@ impl Tcb {
     }
 
     /// That was sent.
-    pub(super) fn on_sent(&mut self, output: &Output, now: Instant) {
+    pub(super) fn on_sent(&mut self, output: &Output, now: Time) {
         if output.flags & flags::SYN != 0 {
             let attempt = &mut self.attempt;
             let patience = FIRST_PATIENCE * (1 << attempt.sent.min(5));
@@ -446,7 +449,7 @@ impl Tcb {
     }
 
     /// Sees to it that what waits for the peer does not wait for ever.
-    pub(super) fn arm(&mut self, now: Instant) {
+    pub(super) fn arm(&mut self, now: Time) {
         if self.stage == Stage::Synchronized
             && let Some(halves) = &mut self.halves
         {
@@ -455,7 +458,7 @@ impl Tcb {
     }
 
     /// When [`on_timer`](Self::on_timer) must be called.
-    pub(super) fn due(&self, config: &TcpConfig) -> Option<Instant> {
+    pub(super) fn due(&self, config: &TcpConfig) -> Option<Time> {
         match (self.stage, &self.halves) {
             (Stage::SynSent | Stage::SynReceived, _) => self.attempt.again,
             (Stage::Synchronized, Some(Halves { sender, receiver })) => {
@@ -471,8 +474,8 @@ impl Tcb {
     }
 
     /// Does what is due. Returns what a peer is told that is given up.
-    pub(super) fn on_timer(&mut self, config: &TcpConfig, now: Instant) -> Option<Header> {
-        let is_over = |since: Option<Instant>| since.is_some_and(|at| now >= at + config.timeout);
+    pub(super) fn on_timer(&mut self, config: &TcpConfig, now: Time) -> Option<Header> {
+        let is_over = |since: Option<Time>| since.is_some_and(|at| now >= at + config.timeout);
         let is_lost = match (self.stage, &mut self.halves) {
             (Stage::SynSent | Stage::SynReceived, _) => is_over(self.attempt.first),
             (Stage::Synchronized, Some(Halves { sender, .. })) => {
@@ -511,7 +514,7 @@ impl Tcb {
     }
 
     /// When the peer has been heard of last.
-    pub(super) fn heard_at(&self) -> Instant {
+    pub(super) fn heard_at(&self) -> Time {
         self.heard_at
     }
 

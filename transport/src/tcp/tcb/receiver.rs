@@ -2,11 +2,12 @@
 //! is to be told, and when.
 
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::super::segment::{Options, SACKS};
+use super::super::time::Time;
 use super::is_before;
 
 /// The most pieces behind gaps that are kept. More are thrown away, and sent again.
@@ -19,7 +20,7 @@ const ANSWERS: Duration = Duration::from_millis(5);
 enum Due {
     Never,
     /// With whatever is sent until then.
-    At(Instant),
+    At(Time),
     /// At the end of this turn.
     Now,
 }
@@ -51,7 +52,7 @@ pub(crate) struct Receiver {
     due: Due,
     /// How much has arrived since the last acknowledgement.
     unacknowledged: u32,
-    answered_at: Option<Instant>,
+    answered_at: Option<Time>,
 }
 
 impl Receiver {
@@ -139,7 +140,7 @@ impl Receiver {
         &mut self,
         seq: u32,
         bytes: &[u8],
-        delayed_until: Instant,
+        delayed_until: Time,
         mut deliver: impl FnMut(&[u8]),
     ) {
         let len = bytes.len() as u32;
@@ -277,7 +278,7 @@ impl Receiver {
     }
 
     /// Answers a segment that is not acceptable.
-    pub(super) fn answer(&mut self, seq: u32, len: u32, now: Instant) {
+    pub(super) fn answer(&mut self, seq: u32, len: u32, now: Time) {
         let is_limited = len == 0 && self.answered_at.is_some_and(|at| now < at + ANSWERS);
         if !is_limited {
             self.answered_at = Some(now);
@@ -291,7 +292,7 @@ impl Receiver {
     }
 
     /// Whether an acknowledgement is to go out by itself.
-    pub(super) fn must_answer(&self, now: Instant) -> bool {
+    pub(super) fn must_answer(&self, now: Time) -> bool {
         match self.due {
             Due::Never => false,
             Due::At(at) => at <= now,
@@ -305,7 +306,7 @@ impl Receiver {
     }
 
     /// When an acknowledgement goes out by itself.
-    pub(super) fn due(&self) -> Option<Instant> {
+    pub(super) fn due(&self) -> Option<Time> {
         match self.due {
             Due::At(at) => Some(at),
             Due::Never | Due::Now => None,

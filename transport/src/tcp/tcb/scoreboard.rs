@@ -2,8 +2,9 @@
 //! by time as RFC 8985, RACK: what was sent well before something that has arrived).
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::super::time::Time;
 use super::is_before;
 
 /// The most runs that are told apart. A peer that acknowledges a byte here and a byte there is not
@@ -17,7 +18,7 @@ const DUPLICATES: u32 = 3;
 struct Run {
     from: u32,
     up_to: u32,
-    at: Instant,
+    at: Time,
     state: State,
     /// Whether it was sent more than once.
     again: bool,
@@ -54,7 +55,7 @@ pub(super) struct Scoreboard {
     arrived: u32,
     lost: u32,
     /// What was sent last of all that has arrived: when, and the end of it.
-    latest: Option<(Instant, u32)>,
+    latest: Option<(Time, u32)>,
     /// How long that took.
     took: Duration,
     /// The end of what has arrived.
@@ -64,7 +65,7 @@ pub(super) struct Scoreboard {
     /// The shortest round trip so far.
     least: Duration,
     /// When something may turn out to be lost.
-    due: Option<Instant>,
+    due: Option<Time>,
 }
 
 impl Default for Scoreboard {
@@ -85,7 +86,7 @@ impl Default for Scoreboard {
 
 impl Scoreboard {
     /// When [`judge`](Self::judge) may find something.
-    pub(super) fn due(&self) -> Option<Instant> {
+    pub(super) fn due(&self) -> Option<Time> {
         self.due
     }
 
@@ -116,7 +117,7 @@ impl Scoreboard {
     }
 
     /// Something is sent for the first time.
-    pub(super) fn on_sent(&mut self, from: u32, up_to: u32, now: Instant) {
+    pub(super) fn on_sent(&mut self, from: u32, up_to: u32, now: Time) {
         if let Some(last) = self.runs.back_mut()
             && (last.at, last.up_to, last.state, last.again) == (now, from, State::OnTheWay, false)
         {
@@ -133,7 +134,7 @@ impl Scoreboard {
     }
 
     /// Something is sent once more.
-    pub(super) fn on_sent_again(&mut self, from: u32, up_to: u32, now: Instant) {
+    pub(super) fn on_sent_again(&mut self, from: u32, up_to: u32, now: Time) {
         self.split(from);
         self.split(up_to);
         let mut runs = self.runs.iter_mut();
@@ -146,7 +147,7 @@ impl Scoreboard {
     }
 
     /// All before `ack` has arrived.
-    pub(super) fn acknowledge(&mut self, ack: u32, now: Instant, delivered: &mut Delivered) {
+    pub(super) fn acknowledge(&mut self, ack: u32, now: Time, delivered: &mut Delivered) {
         self.split(ack);
         while let Some(run) = self
             .runs
@@ -173,13 +174,7 @@ impl Scoreboard {
     }
 
     /// So much behind a gap has arrived.
-    pub(super) fn arrive(
-        &mut self,
-        from: u32,
-        up_to: u32,
-        now: Instant,
-        delivered: &mut Delivered,
-    ) {
+    pub(super) fn arrive(&mut self, from: u32, up_to: u32, now: Time, delivered: &mut Delivered) {
         if self.runs.len() >= MOST_RUNS {
             return;
         }
@@ -201,9 +196,9 @@ impl Scoreboard {
     }
 
     /// Source: RFC 8985, section 6.2, steps 1 to 3.
-    fn on_delivered(&mut self, run: &Run, now: Instant, delivered: &mut Delivered) {
+    fn on_delivered(&mut self, run: &Run, now: Time, delivered: &mut Delivered) {
         delivered.any = true;
-        let took = now.saturating_duration_since(run.at);
+        let took = now.since(run.at);
         if run.again {
             // It must have been what was sent before.
             if took < self.least {
@@ -227,7 +222,7 @@ impl Scoreboard {
 
     /// Finds what is lost by what has arrived. Whether there is anything that was not lost before.
     /// Source: RFC 8985, section 6.2, steps 4 and 5.
-    pub(super) fn judge(&mut self, now: Instant, recovers: bool, segment: u32) -> bool {
+    pub(super) fn judge(&mut self, now: Time, recovers: bool, segment: u32) -> bool {
         self.due = None;
         let Some((latest, end)) = self.latest else {
             return false;
@@ -238,7 +233,7 @@ impl Scoreboard {
         } else {
             (self.least / 4).max(Duration::from_micros(1))
         };
-        let (mut any, mut due) = (false, None::<Instant>);
+        let (mut any, mut due) = (false, None::<Time>);
         for run in &mut self.runs {
             let is_earlier = run.at < latest || run.at == latest && is_before(run.from, end);
             if run.state != State::OnTheWay || !is_earlier {

@@ -1,10 +1,11 @@
 //! [`Sender`]: the half of a connection that sends. What leaves next, how much may be on the way, and what
 //! is done about what gets lost.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::super::congestion::Congestion;
 use super::super::segment::{Options, SACKS, Segment, flags};
+use super::super::time::Time;
 use super::outgoing::Outgoing;
 use super::round_trip::RoundTrip;
 use super::scoreboard::{Delivered, Scoreboard};
@@ -70,7 +71,7 @@ pub(crate) struct Sender {
     filled_up_to: Option<u32>,
     duplicates: u8,
     /// When something is done if no acknowledgement comes; how often it was, since the last.
-    timer: Option<Instant>,
+    timer: Option<Time>,
     expired: u8,
     /// Whether the last segment is to be sent once more, to hear what has arrived.
     probes: bool,
@@ -78,7 +79,7 @@ pub(crate) struct Sender {
     /// section 5, step 4.3).
     insists: bool,
     /// Since when there has been something on the way, and nothing was acknowledged.
-    waiting_since: Option<Instant>,
+    waiting_since: Option<Time>,
 }
 
 impl Sender {
@@ -173,7 +174,7 @@ impl Sender {
         &mut self,
         segment: &Segment,
         options: &Options,
-        now: Instant,
+        now: Time,
     ) -> bool {
         let flight = self.flight();
         let advanced = segment.ack.wrapping_sub(self.unacknowledged);
@@ -213,7 +214,7 @@ impl Sender {
         true
     }
 
-    fn on_advance(&mut self, advanced: u32, now: Instant, delivered: &mut Delivered) {
+    fn on_advance(&mut self, advanced: u32, now: Time, delivered: &mut Delivered) {
         let ack = self.unacknowledged.wrapping_add(advanced);
         self.scoreboard.acknowledge(ack, now, delivered);
         let queued = self.queue.len() as u32;
@@ -247,7 +248,7 @@ impl Sender {
     fn take_sacks(
         &mut self,
         mut sacks: [Option<(u32, u32)>; SACKS],
-        now: Instant,
+        now: Time,
         delivered: &mut Delivered,
     ) {
         // In their order, or else those before others would seem to have been overtaken.
@@ -284,7 +285,7 @@ impl Sender {
     }
 
     /// Finds what is lost.
-    fn judge(&mut self, now: Instant) {
+    fn judge(&mut self, now: Time) {
         let recovers = self.mode != Mode::Open;
         if self.knows_sack && self.scoreboard.judge(now, recovers, self.mss()) {
             self.recover();
@@ -375,7 +376,7 @@ impl Sender {
     }
 
     /// That was sent.
-    pub(super) fn on_sent(&mut self, output: &Output, now: Instant) {
+    pub(super) fn on_sent(&mut self, output: &Output, now: Time) {
         let end = output.end();
         (self.probes, self.insists) = (false, false);
         if is_before(output.seq, self.next) {
@@ -410,7 +411,7 @@ impl Sender {
     }
 
     /// Sees to it that there is a timer if anything is waited for.
-    pub(super) fn arm(&mut self, now: Instant) {
+    pub(super) fn arm(&mut self, now: Time) {
         let waits = self.flight() > 0;
         if self.timer.is_none() && (waits || self.unsent() > 0) {
             self.timer = Some(now + self.patience());
@@ -421,13 +422,13 @@ impl Sender {
     }
 
     /// When [`on_timer`](Self::on_timer) must be called.
-    pub(super) fn due(&self) -> Option<Instant> {
+    pub(super) fn due(&self) -> Option<Time> {
         self.timer.into_iter().chain(self.scoreboard.due()).min()
     }
 
     /// Whether the peer must be asked whether it has room now. `None` if it has not acknowledged
     /// anything for `timeout`.
-    pub(super) fn on_timer(&mut self, now: Instant, timeout: Duration) -> Option<bool> {
+    pub(super) fn on_timer(&mut self, now: Time, timeout: Duration) -> Option<bool> {
         if self.scoreboard.due().is_some_and(|due| due <= now) {
             self.judge(now);
         }

@@ -9,12 +9,13 @@ mod receiving;
 mod sending;
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::super::config::TcpConfig;
 use super::super::segment::{Ends, Header, Options, Segment, flags};
+use super::super::time::Time;
 use super::{Ended, Tcb};
 use crate::TxQueue;
 
@@ -123,7 +124,7 @@ impl End {
     }
 
     /// Takes a segment in. Returns what is answered at once.
-    fn take(&mut self, packet: &Packet, now: Instant) -> Option<Packet> {
+    fn take(&mut self, packet: &Packet, now: Time) -> Option<Packet> {
         let Packet {
             segment,
             options,
@@ -144,7 +145,7 @@ impl End {
     }
 
     /// Ends a turn: what is due is done, and what may leave leaves.
-    fn turn(&mut self, now: Instant) -> Vec<Packet> {
+    fn turn(&mut self, now: Time) -> Vec<Packet> {
         let reset = self.tcb.on_timer(&self.config, now);
         let mut packets: Vec<Packet> = reset
             .map(|header| Packet::new(&header, &[]))
@@ -156,7 +157,7 @@ impl End {
     }
 
     /// What may leave.
-    fn send(&mut self, now: Instant) -> Vec<Packet> {
+    fn send(&mut self, now: Time) -> Vec<Packet> {
         let mut packets = Vec::new();
         while let Some(output) = self.tcb.output(self.most, now) {
             let header = self.tcb.header(&output);
@@ -177,7 +178,7 @@ impl End {
         packets
     }
 
-    fn due(&self) -> Option<Instant> {
+    fn due(&self) -> Option<Time> {
         self.tcb.due(&self.config)
     }
 
@@ -319,13 +320,13 @@ fn sacks(packet: &Packet) -> Vec<(u32, u32)> {
 /// A connection whose peer is made by hand.
 struct Made {
     end: End,
-    now: Instant,
+    now: Time,
 }
 
 impl Made {
     /// One that asks. Nothing has been sent yet.
     fn connecting() -> Self {
-        let now = Instant::now();
+        let now = Time::default();
         let end = End::new(Tcb::connect(ends_of(0), OURS, MSS, WINDOW, now));
         Self { end, now }
     }
@@ -336,7 +337,7 @@ impl Made {
     }
 
     fn asked_with(options: Options, window: usize) -> Self {
-        let now = Instant::now();
+        let now = Time::default();
         let Packet {
             segment, options, ..
         } = says_syn(options).packet();
@@ -392,10 +393,10 @@ impl Made {
             self.now = self.now.max(due);
             let packets = self.turn();
             if !packets.is_empty() || self.end.is_over() {
-                return (self.now - start, packets);
+                return (self.now.since(start), packets);
             }
         }
-        (self.now - start, Vec::new())
+        (self.now.since(start), Vec::new())
     }
 
     fn ended(&self) -> Option<Ended> {

@@ -19,10 +19,10 @@ struct Weather {
 /// Two ends, and what is on the way between them.
 struct World {
     random: Rng,
-    now: Instant,
+    now: Time,
     ends: [Option<End>; 2],
     /// By when it arrives, with the number of the end that it arrives at.
-    under_way: BTreeMap<(Instant, u64), (usize, Packet)>,
+    under_way: BTreeMap<(Time, u64), (usize, Packet)>,
     sent: u64,
     latency: Duration,
     weather: Weather,
@@ -61,7 +61,7 @@ impl World {
             random.usize(..most)
         });
         Self {
-            now: Instant::now(),
+            now: Time::default(),
             ends: [None, None],
             under_way: BTreeMap::new(),
             sent: 0,
@@ -279,7 +279,7 @@ impl World {
     fn run(mut self) {
         let (start, mut steps) = (self.now, 0);
         while self.step() {
-            let took = self.now - start;
+            let took = self.now.since(start);
             steps += 1;
             if took > Duration::from_secs(100) || steps > 200_000 {
                 let ends = self.ends.iter().flatten().map(|end| &end.tcb);

@@ -51,7 +51,7 @@ fn who_ends_first_waits_for_what_is_left() {
     let start = made.now;
     made.waits();
     assert_eq!(made.ended(), Some(Ended::InOrder));
-    let took = made.now - start;
+    let took = made.now.since(start);
     assert!(
         (REST..=REST + MILLISECOND).contains(&(took + MILLISECOND)),
         "{took:?}"
@@ -197,7 +197,7 @@ fn the_rest_begins_anew_when_the_end_comes_again() {
     let start = made.now;
     made.waits();
     assert_eq!(
-        (made.ended(), made.now - start),
+        (made.ended(), made.now.since(start)),
         (Some(Ended::InOrder), REST)
     );
 }

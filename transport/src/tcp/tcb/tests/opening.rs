@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn both_ends_learn_the_options_of_the_other() {
-    let now = Instant::now();
+    let now = Time::default();
     let mut client = End::new(Tcb::connect(ends_of(0), OURS, 1000, 100_000, now));
     let [syn] = client.turn(now).try_into().expect("a SYN");
     assert_eq!(heard(&syn), (SYN, 0, 0, 0));
