@@ -446,15 +446,27 @@ fn endpoint(device: DpdkDevice, address: IpAddr) -> Tcp<DpdkDevice> {
     Tcp::new(device, TcpConfig::new(address, 24), Instant::now()).expect("it is one address")
 }
 
-/// The server's port offers it (`tso=1`): what goes there is not cut into segments at all. What comes
-/// back is. The server holds more of them than it can spare: then it has to copy.
 #[test]
 #[ignore = "needs DPDK"]
 fn long_frames_cross_uncut() {
-    let directory = Directory::new("uncut");
-    let device = format!("{},tso=1", server(6, &directory.socket()));
+    cross_uncut("uncut", 6, "");
+}
+
+/// These rings keep what was sent until they need room.
+#[test]
+#[ignore = "needs DPDK"]
+fn long_frames_cross_packed_rings_uncut() {
+    cross_uncut("packed", 7, ",packed_vq=1");
+}
+
+/// The server's port offers it (`tso=1`): what goes there is not cut into segments at all. What comes
+/// back is. The server holds more of them than it can spare: then it has to copy.
+fn cross_uncut(name: &str, number: u32, options: &str) {
+    let directory = Directory::new(name);
+    let device = format!("{},tso=1", server(number, &directory.socket()));
     let _echo = Echo::start_as("echo_bytes", &device);
-    let device = wait(|| open_ordinary(&client(6, &directory.socket())).ok());
+    let device = client(number, &directory.socket()) + options;
+    let device = wait(|| open_ordinary(&device).ok());
     assert!(device.caps().segments_tcp4.is_some());
     let mut tcp = endpoint(device, CLIENT);
     let to = SocketAddr::new(SERVER, PORT);

@@ -163,10 +163,11 @@ impl Flow {
         }
         let bytes = match self.received.pop_front() {
             Some(bytes) => bytes,
+            None if self.stash.is_empty() => return None,
             None => std::mem::take(&mut self.stash).freeze(),
         };
         self.tcb.on_read(bytes.len());
-        (!bytes.is_empty()).then_some(bytes)
+        Some(bytes)
     }
 
     /// Whether something could be handed up.
