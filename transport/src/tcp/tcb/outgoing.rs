@@ -41,7 +41,7 @@ impl Outgoing {
         if from < start {
             (index, start) = (0, 0);
         }
-        for segment in self.queue.segments().range(index..) {
+        while let Some(segment) = self.queue.segments().get(index) {
             let skipped = (from.saturating_sub(start)).min(segment.len());
             let piece = &segment[skipped..];
             let piece = &piece[..piece.len().min(len)];

@@ -286,6 +286,10 @@ impl Scoreboard {
 
     /// Has a run begin at `number`, if that is within one.
     fn split(&mut self, number: u32) {
+        // More often than not it is all of the first.
+        if self.runs.front().is_none_or(|run| run.up_to == number) {
+            return;
+        }
         let index = self
             .runs
             .partition_point(|run| !is_before(number, run.up_to));
