@@ -150,12 +150,7 @@ impl Vhost {
     /// Opens our own port. The server's is open.
     pub(super) fn open(&self, config: TcpConfig) -> Result<Box<dyn Transport>, OpenError> {
         let socket = self.directory.join("vhost");
-        // Rings of one table each instead of three: fewer lines go from core to core.
-        let device = format!(
-            "net_virtio_user{},path={},packed_vq=1",
-            self.number,
-            socket.display()
-        );
+        let device = format!("net_virtio_user{},path={}", self.number, socket.display());
         let port = PortConfig {
             mtu: self.mtu,
             ..PortConfig::default()
