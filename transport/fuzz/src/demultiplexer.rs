@@ -22,6 +22,9 @@ const LOCAL: [u16; 4] = [LISTENED, 6801, 40_000, 40_001];
 const REMOTE: [u16; 4] = [3300, 3301, 50_000, 50_001];
 /// The neighbour says nothing for so long that nothing can be left.
 const SILENCE: Duration = Duration::from_secs(600);
+/// Segments are longer than what the fuzzer has for them by up to seven times this: the endpoint hands
+/// up long ones as they are.
+const STRETCH: usize = 2 << 10;
 
 /// Sequence numbers as the endpoint sees them: its next one, and the one that it waits for.
 type Expected = (u32, u32);
@@ -32,6 +35,8 @@ struct Fuzz {
     listeners: Vec<ListenerId>,
     now: Instant,
     open: Vec<ConnId>,
+    /// The byte that is to be handed up next, once one was.
+    next: HashMap<ConnId, u8>,
     /// By family and the places in [`LOCAL`] and [`REMOTE`].
     expected: HashMap<(usize, usize, usize), Expected>,
     events: Vec<Event>,
@@ -63,6 +68,7 @@ pub fn demultiplexer(data: &[u8]) {
         listeners: listeners.into(),
         now,
         open: Vec::new(),
+        next: HashMap::new(),
         expected: HashMap::new(),
         events: Vec::new(),
     };
@@ -77,23 +83,20 @@ pub fn demultiplexer(data: &[u8]) {
 impl Fuzz {
     fn step(&mut self, input: &mut Input<'_>) {
         match input.u8() % 12 {
-            0..=3 => {
-                let segment = self.segment(input);
-                self.bring(segment);
-            }
+            0..=3 => self.segment(input),
             4 => {
                 let mut frame = input.string().to_vec();
                 if let Some(destination) = frame.first_chunk_mut() {
                     *destination = frames::OWN_MAC;
                 }
-                frames::put_checksum(&mut frame);
+                frames::complete(&mut frame);
                 self.bring(frame);
             }
             5 => {
                 let protocol = input.u8();
                 let family = usize::from(input.u8() % 2);
                 let mut frame = frames::packet(PEER[family], OWN[family], protocol, input.string());
-                frames::put_checksum(&mut frame);
+                frames::complete(&mut frame);
                 self.bring(frame);
             }
             6 => {
@@ -150,7 +153,7 @@ impl Fuzz {
     }
 
     /// A TCP segment, whose numbers are those that the endpoint expects, or nearly.
-    fn segment(&self, input: &mut Input<'_>) -> Vec<u8> {
+    fn segment(&mut self, input: &mut Input<'_>) {
         let ends = input.u8();
         let (family, local, remote) = (
             usize::from(ends) % 2,
@@ -173,7 +176,10 @@ impl Fuzz {
         let window = if how & 0x10 == 0 { 0x4000 } else { input.u16() };
         let options = if how & 0x20 == 0 { &[] } else { input.string() };
         let options = &options[..options.len().min(40) / 4 * 4];
-        let payload = if how & 0x40 == 0 { &[] } else { input.string() };
+        let len = match how & 0x40 {
+            0 => 0,
+            _ => input.string().len() + usize::from(ends >> 5) * STRETCH,
+        };
         let mut segment = Vec::new();
         segment.extend(REMOTE[remote].to_be_bytes());
         segment.extend(LOCAL[local].to_be_bytes());
@@ -184,10 +190,17 @@ impl Fuzz {
         segment.extend(window.to_be_bytes());
         segment.extend([0; 4]);
         segment.extend(options);
-        segment.extend(payload);
+        segment.resize(segment.len() + len, 0);
         let mut frame = frames::packet(PEER[family], OWN[family], TCP, &segment);
-        frames::put_checksum(&mut frame);
-        frame
+        frames::complete(&mut frame);
+        if how & 0x80 == 0 {
+            return self.bring(frame);
+        }
+        // The next one comes in the same burst, before there is an answer, and may follow this one.
+        self.port.0.borrow_mut().incoming.push_back(frame);
+        if let Some((_, next)) = self.expected.get_mut(&(family, local, remote)) {
+            *next = seq.wrapping_add(len as u32);
+        }
     }
 
     /// The neighbour makes itself known.
@@ -230,6 +243,11 @@ impl Fuzz {
             Event::Data { conn, bytes } => {
                 assert!(self.open.contains(&conn));
                 assert!(!bytes.is_empty());
+                let next = self.next.entry(conn).or_insert(bytes[0]);
+                for byte in bytes {
+                    assert_eq!(byte, *next, "not in order");
+                    *next = next.wrapping_add(1);
+                }
             }
             Event::Closed { conn, .. } => {
                 let known = self.open.len();

@@ -2,6 +2,7 @@
 //! with what it judges.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 
 use msgr_transport::tcp::Mac;
 
@@ -52,7 +53,7 @@ pub(super) fn neighbour_discovery(kind: u8) -> Vec<u8> {
     let fixed = [kind, 0, 0, 0, flags, 0, 0, 0];
     let message = [&fixed[..], &octets(target), &[option, 1], &PEER_MAC].concat();
     let mut frame = packet(PEER[1], OWN[1], ICMPV6, &message);
-    put_checksum(&mut frame);
+    complete(&mut frame);
     frame
 }
 
@@ -161,10 +162,27 @@ impl<'a> Packet<'a> {
         };
         (self.payload.len() >= at + 2).then_some(at)
     }
+
+    /// Where the bytes of a TCP segment are in the frame, and the number of the first.
+    fn data(&self) -> Option<(Range<usize>, u32)> {
+        let header: &[u8; 20] = self.payload.first_chunk()?;
+        let number = u32::from_be_bytes(std::array::from_fn(|i| header[4 + i]));
+        let takes_one = u32::from(header[13] >> 1 & 1);
+        let start = usize::from(header[12] >> 4) * 4;
+        let is_data = self.protocol == TCP && (20..self.payload.len()).contains(&start);
+        let range = self.at + start..self.at + self.payload.len();
+        is_data.then_some((range, number.wrapping_add(takes_one)))
+    }
 }
 
-/// Puts the checksum of what is in an IP packet right, if there is one.
-pub(super) fn put_checksum(frame: &mut [u8]) {
+/// Puts what is in an IP packet right: the bytes of a TCP segment become their numbers, so that it can be
+/// told whether they are handed up in order; and then the checksum, if there is one.
+pub(super) fn complete(frame: &mut [u8]) {
+    if let Some((range, number)) = Packet::parse(frame).and_then(|packet| packet.data()) {
+        for (at, byte) in frame[range].iter_mut().enumerate() {
+            *byte = (number as u8).wrapping_add(at as u8);
+        }
+    }
     let place = |frame: &[u8]| {
         let packet = Packet::parse(frame)?;
         Some(packet.at + packet.checksum_at()?)

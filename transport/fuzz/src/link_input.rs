@@ -52,7 +52,7 @@ impl Fuzz {
                 if let Some(destination) = frame.first_chunk_mut() {
                     *destination = OWN_MAC;
                 }
-                frames::put_checksum(&mut frame);
+                frames::complete(&mut frame);
                 self.input(&frame);
             }
             2 | 3 => self.input(&described(input)),
@@ -152,7 +152,7 @@ fn described(input: &mut Input<'_>) -> Vec<u8> {
         frame.extend(input.string());
     }
     if how & 0x80 == 0 {
-        frames::put_checksum(&mut frame);
+        frames::complete(&mut frame);
     }
     frame
 }
