@@ -470,7 +470,9 @@ fn cross_uncut(name: &str, number: u32, options: &str) {
     assert!(device.caps().segments_tcp4.is_some());
     let mut tcp = endpoint(device, CLIENT);
     let to = SocketAddr::new(SERVER, PORT);
-    let conn = tcp.connect(to, &ConnectOptions::default()).unwrap();
+    let conn = tcp
+        .connect(to, &ConnectOptions::default())
+        .expect("ours is free");
     let sent: Vec<u8> = (0..64_u32 << 20).map(|at| (at ^ at >> 9) as u8).collect();
     let mut queue = TxQueue::from([Bytes::from(sent.clone())]);
     let (mut events, mut received, mut is_open) = (Vec::new(), Vec::new(), false);
@@ -485,7 +487,7 @@ fn cross_uncut(name: &str, number: u32, options: &str) {
             }
         }
         if is_open {
-            tcp.send(conn, &mut queue).unwrap();
+            tcp.send(conn, &mut queue).expect("it is open");
         }
         tcp.flush();
         (received.iter().map(Bytes::len).sum::<usize>() >= sent.len()).then_some(())
