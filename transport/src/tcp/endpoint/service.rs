@@ -135,14 +135,11 @@ impl<D: Device> Tcp<D> {
 
     /// Ends the turn of those that something has happened to. What they send leaves before anything
     /// else is looked after.
-    #[inline]
     pub(super) fn settle(&mut self) {
-        if !self.unsettled.is_empty() {
-            self.settle_all();
+        if self.unsettled.is_empty() {
+            // A reset may be waiting.
+            return self.flush_device();
         }
-    }
-
-    fn settle_all(&mut self) {
         let mut unsettled = std::mem::take(&mut self.unsettled);
         for &id in &unsettled {
             self.transmit(id);
