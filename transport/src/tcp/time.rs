@@ -1,7 +1,7 @@
 //! [`Time`]: what time it is for the connections of an endpoint. Several are compared and added to for
 //! each segment, which is one instruction each here; an [`Instant`] is two numbers.
 
-use std::ops::{Add, AddAssign};
+use std::ops::Add;
 use std::time::{Duration, Instant};
 
 /// Nanoseconds since an endpoint began.
@@ -44,8 +44,32 @@ impl Add<Duration> for Time {
     }
 }
 
-impl AddAssign<Duration> for Time {
+#[cfg(test)]
+impl std::ops::AddAssign<Duration> for Time {
     fn add_assign(&mut self, by: Duration) {
         *self = *self + by;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_kept_to_the_nanosecond_and_does_not_wrap() {
+        let start = Instant::now();
+        let now = start + Duration::new(7, 1);
+        let time = Time::of(now, start);
+        assert_eq!((time.nanos(), time.instant(start)), (7_000_000_001, now));
+        assert_eq!(
+            Time::of(start, now),
+            Time::default(),
+            "before the beginning"
+        );
+
+        let earlier = Time::default();
+        assert_eq!(time.since(earlier), Duration::new(7, 1));
+        assert_eq!(earlier.since(time), Duration::ZERO);
+        assert!(time + Duration::MAX > time);
     }
 }

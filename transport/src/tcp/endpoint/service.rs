@@ -101,8 +101,7 @@ impl<D: Device> Tcp<D> {
                 flow.hopeless = Some(CloseReason::Unreachable);
                 break;
             }
-            let header = flow.tcb.header(&output);
-            let headers = flow.tcb.template.fill_in(&header, output.len);
+            let headers = flow.tcb.headers(&output);
             let queue = flow.tcb.queue();
             if self.port.send(headers, &output, mss, queue, way).is_err() {
                 is_exhausted = true;

@@ -12,7 +12,7 @@ mod tests;
 use std::time::Duration;
 
 use super::config::TcpConfig;
-use super::segment::{Ends, Header, Options, Segment, Template, flags};
+use super::segment::{Ends, Header, Headers, Options, Segment, Template, flags};
 use super::time::Time;
 
 pub(super) use self::outgoing::Outgoing;
@@ -81,7 +81,7 @@ struct Halves {
 #[derive(Debug)]
 pub(super) struct Tcb {
     pub(super) ends: Ends,
-    pub(super) template: Template,
+    template: Template,
     /// The number of our SYN.
     initial: u32,
     /// The longest segment of ours, and all that may be on the way.
@@ -387,8 +387,13 @@ impl Tcb {
         halves.is_some_and(|halves| halves.sender.has_more())
     }
 
-    /// What is put in front of that.
-    pub(super) fn header(&self, output: &Output) -> Header {
+    /// What is put in front of that, as it leaves.
+    pub(super) fn headers(&self, output: &Output) -> Headers {
+        self.template.fill_in(&self.header(output), output.len)
+    }
+
+    /// What that says.
+    fn header(&self, output: &Output) -> Header {
         let mut header = Header {
             ends: self.ends,
             flags: output.flags,
