@@ -17,6 +17,9 @@ use super::{Device, DeviceCaps, ETHERNET_HEADER_LEN, Frame, Mac, Offload};
 /// being made.
 const EARLY: usize = 16;
 
+/// So many bytes are sent at a time where the device does not cut them.
+const RUN: u32 = 64 << 10;
+
 /// How long the link layer is not asked again where a neighbour is: it asks those that are in use.
 const KNOWN: Duration = Duration::from_secs(1);
 
@@ -74,10 +77,15 @@ impl<D: Device> Port<D> {
         mss.clamp(1, u16::MAX.into()) as u16
     }
 
-    /// How many bytes may be sent at a time to such an address, for the device to cut.
+    /// How many bytes may be sent at a time to such an address.
     pub(super) fn most(&self, address: IpAddr) -> u32 {
-        let most = self.caps.segments_tcp4.filter(|_| address.is_ipv4());
-        most.map_or(0, |most| (most - IPV4_HEADER_LEN - TCP_HEADER_LEN) as u32)
+        let most = self.cut_by_device(address.is_ipv6());
+        most.map_or(RUN, |most| (most - IPV4_HEADER_LEN - TCP_HEADER_LEN) as u32)
+    }
+
+    /// How long a packet may be that the device cuts into segments, if it does.
+    fn cut_by_device(&self, is_ipv6: bool) -> Option<usize> {
+        self.caps.segments_tcp4.filter(|_| !is_ipv6)
     }
 
     /// Tells the neighbours who we are.
@@ -156,12 +164,39 @@ impl<D: Device> Port<D> {
         }
     }
 
-    /// Sends a segment, with what it has of `queue`, behind those headers.
+    /// Sends what there is of `queue` behind those headers, in segments of at most `mss` bytes: cut by
+    /// the device if it can. Returns how many bytes there was room for.
     pub(super) fn send(
         &mut self,
-        mut headers: Headers,
+        headers: &mut Headers,
         output: &Output,
         mss: u16,
+        mut queue: Option<&mut Outgoing>,
+        way: Way,
+    ) -> Result<usize, Exhausted> {
+        let mss = usize::from(mss);
+        if output.len <= mss || self.cut_by_device(headers.is_ipv6()).is_some() {
+            self.send_frame(headers, output, mss, queue, way)?;
+            return Ok(output.len);
+        }
+        let mut sent = 0;
+        while sent < output.len {
+            let part = output.part(sent, mss);
+            headers.place(part.seq, part.flags, part.len);
+            match self.send_frame(headers, &part, mss, queue.as_deref_mut(), way) {
+                Ok(()) => sent += part.len,
+                Err(Exhausted) if sent > 0 => break,
+                Err(exhausted) => return Err(exhausted),
+            }
+        }
+        Ok(sent)
+    }
+
+    fn send_frame(
+        &mut self,
+        headers: &mut Headers,
+        output: &Output,
+        mss: usize,
         queue: Option<&mut Outgoing>,
         way: Way,
     ) -> Result<(), Exhausted> {
@@ -183,12 +218,12 @@ impl<D: Device> Port<D> {
             });
         }
         if device_sums {
-            let segment = (output.len > mss.into()).then_some(mss.into());
+            let segment = (output.len > mss).then_some(mss);
             let len = headers.tcp_len + output.len;
             headers.prepare(if segment.is_some() { 0 } else { len });
             frame.offload(Offload {
                 ip_header_len: headers.ip_len,
-                is_ipv6: headers.ip_len == IPV6_HEADER_LEN,
+                is_ipv6: headers.is_ipv6(),
                 tcp_header_len: headers.tcp_len,
                 segment,
             });
@@ -209,7 +244,7 @@ impl<D: Device> Port<D> {
             len: 0,
         };
         let way = self.way_to(header.ends.remote.ip());
-        let _ = self.send(header.write(0), &output, u16::MAX, None, way);
+        let _ = self.send(&mut header.write(0), &output, u16::MAX, None, way);
     }
 
     /// Sends an IP packet, if there is room.

@@ -212,17 +212,14 @@ pub(super) struct Headers {
     bytes: [u8; MOST_HEADERS],
     pub(super) ip_len: usize,
     pub(super) tcp_len: usize,
-    /// The sum of the two addresses.
+    /// The sums of the two addresses, and of the IP header without its length.
     addresses: u64,
+    ip: u64,
 }
 
 /// What all segments between two ends have in common.
 #[derive(Debug)]
-pub(super) struct Template {
-    headers: Headers,
-    /// The sum of the IP header.
-    ip: u64,
-}
+pub(super) struct Template(Headers);
 
 impl Header {
     /// Says that a segment is for nobody (RFC 9293, section 3.5.2), unless it says so itself.
@@ -315,32 +312,44 @@ impl Template {
         tcp[..2].copy_from_slice(&local.port().to_be_bytes());
         tcp[2..4].copy_from_slice(&remote.port().to_be_bytes());
         let ip = checksum::sum(&bytes[..ip_len]);
-        Self {
-            headers: Headers {
-                bytes,
-                ip_len,
-                tcp_len: TCP_HEADER_LEN,
-                addresses,
-            },
+        Self(Headers {
+            bytes,
+            ip_len,
+            tcp_len: TCP_HEADER_LEN,
+            addresses,
             ip,
-        }
+        })
     }
 
     /// The headers in front of so many bytes. The checksum of TCP is not there yet.
     pub(super) fn fill_in(&self, header: &Header, payload_len: usize) -> Headers {
-        let mut headers = self.headers;
-        let Headers { bytes, ip_len, .. } = &mut headers;
-        let (ip, tcp) = bytes.split_at_mut(*ip_len);
-        let (tcp, options) = tcp
+        let mut headers = self.0;
+        let (tcp, options) = headers.bytes[headers.ip_len..]
             .split_first_chunk_mut::<TCP_HEADER_LEN>()
             .expect("long enough");
-        let tcp_len = TCP_HEADER_LEN + header.write_options(options);
-        tcp[4..8].copy_from_slice(&header.seq.to_be_bytes());
+        headers.tcp_len = TCP_HEADER_LEN + header.write_options(options);
         tcp[8..12].copy_from_slice(&header.ack.to_be_bytes());
-        tcp[12] = (tcp_len as u8 / 4) << 4;
-        tcp[13] = header.flags;
+        tcp[12] = (headers.tcp_len as u8 / 4) << 4;
         tcp[14..16].copy_from_slice(&header.window.to_be_bytes());
-        let len = tcp_len + payload_len;
+        headers.place(header.seq, header.flags, payload_len);
+        headers
+    }
+}
+
+impl Headers {
+    pub(super) fn is_ipv6(&self) -> bool {
+        self.ip_len == IPV6_HEADER_LEN
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.ip_len + self.tcp_len]
+    }
+
+    /// Makes them those of so many bytes, from the one with this number on. The checksum of TCP is not
+    /// there yet.
+    pub(super) fn place(&mut self, seq: u32, flags: u8, payload_len: usize) {
+        let len = self.tcp_len + payload_len;
+        let (ip, tcp) = self.bytes.split_at_mut(self.ip_len);
         if ip.len() == IPV6_HEADER_LEN {
             ip[4..6].copy_from_slice(&(len as u16).to_be_bytes());
         } else {
@@ -349,14 +358,9 @@ impl Template {
             let sum = checksum::fold(self.ip + u64::from(len));
             ip[10..12].copy_from_slice(&(!sum).to_ne_bytes());
         }
-        headers.tcp_len = tcp_len;
-        headers
-    }
-}
-
-impl Headers {
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.ip_len + self.tcp_len]
+        tcp[4..8].copy_from_slice(&seq.to_be_bytes());
+        tcp[13] = flags;
+        tcp[16..18].fill(0);
     }
 
     /// Puts the checksum of TCP where it goes. `payload` is the sum of so many bytes behind.

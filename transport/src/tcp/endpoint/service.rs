@@ -101,14 +101,18 @@ impl<D: Device> Tcp<D> {
                 flow.hopeless = Some(CloseReason::Unreachable);
                 break;
             }
-            let headers = flow.tcb.headers(&output);
+            let mut headers = flow.tcb.headers(&output);
             let queue = flow.tcb.queue();
-            if self.port.send(headers, &output, mss, queue, way).is_err() {
+            let Ok(sent) = self.port.send(&mut headers, &output, mss, queue, way) else {
+                is_exhausted = true;
+                break;
+            };
+            copied += sent as u64;
+            flow.tcb.on_sent(&output.part(0, sent), now);
+            if sent < output.len {
                 is_exhausted = true;
                 break;
             }
-            copied += output.len as u64;
-            flow.tcb.on_sent(&output, now);
             if !flow.tcb.has_more() {
                 break;
             }

@@ -43,6 +43,18 @@ impl Output {
         let end = self.seq.wrapping_add(self.len as u32);
         end.wrapping_add(u32::from(self.flags & (flags::SYN | flags::FIN) != 0))
     }
+
+    /// At most `len` bytes of it, from there on. Only the last part ends anything.
+    pub(super) fn part(&self, from: usize, len: usize) -> Self {
+        let rest = self.len - from;
+        let is_last = rest <= len;
+        Self {
+            seq: self.seq.wrapping_add(from as u32),
+            flags: if is_last { self.flags } else { flags::ACK },
+            offset: self.offset + from,
+            len: rest.min(len),
+        }
+    }
 }
 
 /// How a connection ended.
@@ -348,7 +360,7 @@ impl Tcb {
         bits.min(14) as u8
     }
 
-    /// What is to be sent next. `most` is how many bytes a device cuts into segments, if it does.
+    /// What is to be sent next. `most` is how many bytes may be cut into segments as they leave.
     pub(super) fn output(&self, most: u32, now: Time) -> Option<Output> {
         let plain = |seq, flags| Output {
             seq,

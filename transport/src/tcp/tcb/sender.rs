@@ -305,8 +305,8 @@ impl Sender {
         }
     }
 
-    /// What is to be sent next: lost bytes first. `most` is how many bytes one packet may have, if the
-    /// device cuts it into segments.
+    /// What is to be sent next: lost bytes first, a segment at most. `most` is how many bytes may be cut
+    /// into segments as they leave.
     pub(super) fn output(&self, most: u32) -> Option<Output> {
         let (mss, flight) = (self.mss(), self.flight());
         let under_way = self.scoreboard.under_way(flight);
