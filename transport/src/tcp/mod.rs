@@ -24,6 +24,7 @@ mod segment;
 mod steering;
 mod tcb;
 mod time;
+mod train;
 mod wheel;
 
 pub mod wire;

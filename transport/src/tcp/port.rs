@@ -278,3 +278,6 @@ impl<D: Device> Port<D> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

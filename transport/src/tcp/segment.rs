@@ -114,6 +114,15 @@ impl Segment {
         })
     }
 
+    /// One that differs only in its bytes.
+    pub(super) fn with(&self, seq: u32, payload_len: usize) -> Self {
+        Self {
+            seq,
+            payload_len,
+            ..*self
+        }
+    }
+
     pub(super) fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }

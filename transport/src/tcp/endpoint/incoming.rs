@@ -9,6 +9,7 @@ use super::super::prefetch::prefetch;
 use super::super::segment::{Ends, Header, Options, Segment};
 use super::super::steering::{Handed, Steering};
 use super::super::tcb::Tcb;
+use super::super::train::Train;
 use super::super::{BURST, Checksums, Device, ETHERNET_HEADER_LEN, Frame};
 use super::{BLOCK, BURSTS, LEAST_READ, Tcp};
 use crate::ConnId;
@@ -21,7 +22,8 @@ const AHEAD_LEN: usize = 2048;
 /// Where a packet comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
-    Port,
+    /// And whether others came at the same time.
+    Port { in_row: bool },
     /// Ourselves.
     Loop,
     /// Another queue of the port, which has looked at its checksums.
@@ -44,6 +46,8 @@ impl<D: Device> Tcp<D> {
                 break;
             }
             any = true;
+            self.train = None;
+            let in_row = burst.len() > looped + 1;
             let is_full = burst.len() - looped >= BURST;
             let mut frames = burst.drain(..);
             let mut at = 0;
@@ -55,16 +59,7 @@ impl<D: Device> Tcp<D> {
                     let packet = ETHERNET_HEADER_LEN..frame.len();
                     self.take_in(frame, packet, Origin::Loop);
                 } else if frame.checksums() != Checksums::Bad {
-                    match self.port.input(&frame) {
-                        Input::Ip(packet) => self.take_in(frame, packet, Origin::Port),
-                        // Another queue may have asked.
-                        Input::Handled | Input::Ignored(Ignored::Unsolicited) => {
-                            if let Some(steering) = &mut self.steering {
-                                steering.tell(&frame);
-                            }
-                        }
-                        Input::Ignored(_) => {}
-                    }
+                    self.input(frame, in_row);
                 }
                 at += 1;
             }
@@ -79,6 +74,28 @@ impl<D: Device> Tcp<D> {
             any |= self.take_over();
         }
         any
+    }
+
+    /// Takes in a frame from the port.
+    fn input(&mut self, frame: D::Frame, in_row: bool) {
+        let train = self.train.as_ref();
+        if let Some((id, segment, packet)) = train.and_then(|train| train.follow(&frame)) {
+            let is_good = frame.checksums() == Checksums::Good;
+            if is_good || segment.is_intact(&frame[packet.clone()]) {
+                self.hand_over(id, (frame, packet), &segment, &Options::default());
+            }
+            return;
+        }
+        match self.port.input(&frame) {
+            Input::Ip(packet) => self.take_in(frame, packet, Origin::Port { in_row }),
+            // Another queue may have asked.
+            Input::Handled | Input::Ignored(Ignored::Unsolicited) => {
+                if let Some(steering) = &mut self.steering {
+                    steering.tell(&frame);
+                }
+            }
+            Input::Ignored(_) => {}
+        }
     }
 
     /// Takes in what other queues of the port got for us, and wakes those that got something from
@@ -111,7 +128,8 @@ impl<D: Device> Tcp<D> {
             return;
         };
         let known = self.find(&segment.ends);
-        let unchecked = origin == Origin::Port && frame.checksums() == Checksums::Unknown;
+        let is_from_port = matches!(origin, Origin::Port { .. });
+        let unchecked = is_from_port && frame.checksums() == Checksums::Unknown;
         if unchecked && !segment.is_intact(bytes) {
             return;
         }
@@ -123,14 +141,10 @@ impl<D: Device> Tcp<D> {
         }
         let options = segment.options(bytes);
         if let Some(id) = known.filter(|id| !segment.opens() || !self.may_begin_anew(*id)) {
-            let range = segment.payload(packet);
-            match self.lender.lend(frame, range.clone()) {
-                Ok(lent) => self.deliver(id, &segment, &options, Payload::Lent(&lent)),
-                Err(frame) => {
-                    self.deliver(id, &segment, &options, Payload::Borrowed(&frame[range]));
-                }
+            if origin == (Origin::Port { in_row: true }) {
+                self.train = Train::new(id, &segment, &frame);
             }
-            return;
+            return self.hand_over(id, (frame, packet), &segment, &options);
         }
         let ends = segment.ends;
         if !self.port.link.is_own(ends.local.ip()) || !segment.has_sender() {
@@ -147,6 +161,21 @@ impl<D: Device> Tcp<D> {
         }
         if let Some(reset) = Header::reset(&segment) {
             self.port.answer(&reset);
+        }
+    }
+
+    /// Hands a segment to its connection, in the frame that it came in, or out of it.
+    fn hand_over(
+        &mut self,
+        id: ConnId,
+        (frame, packet): (D::Frame, Range<usize>),
+        segment: &Segment,
+        options: &Options,
+    ) {
+        let range = segment.payload(packet);
+        match self.lender.lend(frame, range.clone()) {
+            Ok(lent) => self.deliver(id, segment, options, Payload::Lent(&lent)),
+            Err(frame) => self.deliver(id, segment, options, Payload::Borrowed(&frame[range])),
         }
     }
 

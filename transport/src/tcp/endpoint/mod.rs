@@ -23,6 +23,7 @@ use super::segment::Ends;
 use super::steering::{Steering, SteeringCounters};
 use super::tcb::{Outgoing, Tcb};
 use super::time::Time;
+use super::train::Train;
 use super::wheel::Wheel;
 use super::{BURST, Device, DeviceCounters};
 use crate::send_queue::SendQueue;
@@ -56,6 +57,8 @@ pub struct Tcp<D: Device> {
     by_ends: ByEnds,
     /// What a segment was for last.
     found: Option<ConnId>,
+    /// What came last, of what came at once.
+    train: Option<Train>,
     deadlines: Wheel,
     /// Those that the wheel brings up, while it does.
     due: Vec<ConnId>,
@@ -107,6 +110,7 @@ impl<D: Device> Tcp<D> {
             flows: Slots::default(),
             by_ends: ByEnds::default(),
             found: None,
+            train: None,
             deadlines: Wheel::default(),
             due: Vec::new(),
             work: VecDeque::new(),

@@ -223,12 +223,24 @@ impl Tcb {
         (options, payload): (&Options, &[u8]),
         config: &TcpConfig,
         now: Time,
-        deliver: impl FnMut(&[u8]),
+        mut deliver: impl FnMut(&[u8]),
     ) -> Option<Header> {
-        let mut segment = *segment;
         let Some(Halves { sender, receiver }) = &mut self.halves else {
-            return self.on_answer(&segment, options, now);
+            return self.on_answer(segment, options, now);
         };
+        let delayed_until = now + config.ack_delay;
+        // Most segments bring the bytes that are expected next, and tell nothing that is not known.
+        if self.stage == Stage::Synchronized
+            && segment.flags == flags::ACK
+            && options.sacks[0].is_none()
+            && sender.has_heard(segment)
+            && receiver.on_expected(segment.seq, payload, delayed_until, &mut deliver)
+        {
+            sender.hear_again(segment);
+            self.heard_at = now;
+            return None;
+        }
+        let mut segment = *segment;
         let is_second = self.stage == Stage::SynReceived
             && segment.has(flags::SYN)
             && segment.seq.wrapping_add(1) == receiver.next();
@@ -286,7 +298,6 @@ impl Tcb {
         self.heard_at = now;
         if !receiver.has_ended {
             if !payload.is_empty() {
-                let delayed_until = now + config.ack_delay;
                 receiver.on_bytes(segment.seq, payload, delayed_until, deliver);
             }
             if segment.has(flags::FIN) {

@@ -135,6 +135,28 @@ impl Receiver {
         }
     }
 
+    /// Takes in a segment's bytes if they are those that come next, and nothing else is to be thought of.
+    /// Whether they are.
+    pub(super) fn on_expected(
+        &mut self,
+        seq: u32,
+        bytes: &[u8],
+        delayed_until: Time,
+        deliver: &mut impl FnMut(&[u8]),
+    ) -> bool {
+        let up_to = seq.wrapping_add(bytes.len() as u32);
+        let is_expected = seq == self.next
+            && is_before(seq, up_to)
+            && !is_before(self.window_end, up_to)
+            && self.pieces.is_empty()
+            && self.end.is_none();
+        if is_expected {
+            self.pass(bytes, deliver);
+            self.acknowledge_by(delayed_until);
+        }
+        is_expected
+    }
+
     /// Takes in what is within the window of a segment's bytes. `deliver` gets what is in order then.
     pub(super) fn on_bytes(
         &mut self,
@@ -177,6 +199,10 @@ impl Receiver {
             self.due = Due::Now;
             self.close_gap(&mut deliver);
         }
+        self.acknowledge_by(delayed_until);
+    }
+
+    fn acknowledge_by(&mut self, delayed_until: Time) {
         if self.unacknowledged >= 2 * self.mss {
             self.due = Due::Now;
         } else if self.due == Due::Never {

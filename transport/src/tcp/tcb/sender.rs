@@ -169,6 +169,17 @@ impl Sender {
         self.round_trip.on_sample(took);
     }
 
+    /// Whether a segment acknowledges and allows what the last one did.
+    pub(super) fn has_heard(&self, segment: &Segment) -> bool {
+        let window_end = segment.ack.wrapping_add(self.scaled(segment));
+        segment.ack == self.unacknowledged && window_end == self.window_end && !self.is_shut()
+    }
+
+    /// Takes in that it does.
+    pub(super) fn hear_again(&mut self, segment: &Segment) {
+        self.said_by = (segment.seq, segment.ack);
+    }
+
     /// Takes an acknowledgement in. False if it is for what was never sent.
     pub(super) fn on_acknowledgement(
         &mut self,
@@ -272,16 +283,20 @@ impl Sender {
             return false;
         }
         self.said_by = (segment.seq, segment.ack);
-        // A SYN's is not scaled (RFC 7323, section 2.2).
+        let window = self.scaled(segment);
+        self.most_window = self.most_window.max(window);
+        let end = segment.ack.wrapping_add(window);
+        std::mem::replace(&mut self.window_end, end) != end
+    }
+
+    /// How many bytes a segment's window is. A SYN's is not scaled (RFC 7323, section 2.2).
+    fn scaled(&self, segment: &Segment) -> u32 {
         let shift = if segment.has(flags::SYN) {
             0
         } else {
             self.shift
         };
-        let window = u32::from(segment.window) << shift;
-        self.most_window = self.most_window.max(window);
-        let end = segment.ack.wrapping_add(window);
-        std::mem::replace(&mut self.window_end, end) != end
+        u32::from(segment.window) << shift
     }
 
     /// Finds what is lost.
