@@ -2,6 +2,7 @@
 
 /// The sum of the 16-bit words of `bytes` in the order of this machine, not folded. A last odd byte
 /// is followed by a zero. What is not the last must have an even length.
+#[multiversion::multiversion(targets("x86_64+avx2"))]
 pub(super) fn sum(bytes: &[u8]) -> u64 {
     let (blocks, rest) = bytes.as_chunks::<32>();
     // Sums of their own, which the processor adds side by side. Each grows by less than 2^32 per
