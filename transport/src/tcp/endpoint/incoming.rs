@@ -127,6 +127,7 @@ impl<D: Device> Tcp<D> {
             }
             return;
         };
+        let last = self.found;
         let known = self.find(&segment.ends);
         let is_from_port = matches!(origin, Origin::Port { .. });
         let unchecked = is_from_port && frame.checksums() == Checksums::Unknown;
@@ -141,7 +142,7 @@ impl<D: Device> Tcp<D> {
         }
         let options = segment.options(bytes);
         if let Some(id) = known.filter(|id| !segment.opens() || !self.may_begin_anew(*id)) {
-            if origin == (Origin::Port { in_row: true }) {
+            if origin == (Origin::Port { in_row: true }) && last == Some(id) {
                 self.train = Train::new(id, &segment, &frame);
             }
             return self.hand_over(id, (frame, packet), &segment, &options);

@@ -57,7 +57,7 @@ pub struct Tcp<D: Device> {
     by_ends: ByEnds,
     /// What a segment was for last.
     found: Option<ConnId>,
-    /// What came last, of what came at once.
+    /// What the frames that came at once go on with.
     train: Option<Train>,
     deadlines: Wheel,
     /// Those that the wheel brings up, while it does.
