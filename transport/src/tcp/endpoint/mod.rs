@@ -454,3 +454,6 @@ impl<D: Device> Transport for Tcp<D> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -236,7 +236,6 @@ impl Tcb {
             && sender.has_heard(segment)
             && receiver.on_expected(segment.seq, payload, delayed_until, &mut deliver)
         {
-            sender.hear_again(segment);
             self.heard_at = now;
             return None;
         }

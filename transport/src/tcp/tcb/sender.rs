@@ -175,11 +175,6 @@ impl Sender {
         segment.ack == self.unacknowledged && window_end == self.window_end && !self.is_shut()
     }
 
-    /// Takes in that it does.
-    pub(super) fn hear_again(&mut self, segment: &Segment) {
-        self.said_by = (segment.seq, segment.ack);
-    }
-
     /// Takes an acknowledgement in. False if it is for what was never sent.
     pub(super) fn on_acknowledgement(
         &mut self,

@@ -3,6 +3,7 @@
 
 mod arriving;
 mod ending;
+mod expected;
 mod hostile;
 mod opening;
 mod receiving;
