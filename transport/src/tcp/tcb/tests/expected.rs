@@ -47,6 +47,8 @@ fn bytes_bring_word_of_a_loss() {
 #[test]
 fn bytes_bring_an_end() {
     let mut made = Made::connected();
+    // Has the peer know our window.
+    made.writes(10);
     made.hears(Says {
         flags: FIN | ACK,
         ..sends(1, 10)
