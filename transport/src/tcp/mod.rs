@@ -20,6 +20,8 @@ mod names;
 mod port;
 mod prefetch;
 mod rss;
+#[cfg(test)]
+mod scarce;
 mod segment;
 mod steering;
 mod tcb;

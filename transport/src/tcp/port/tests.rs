@@ -1,46 +1,11 @@
 use bytes::Bytes;
 
+use super::super::BURST;
+use super::super::scarce::Scarce;
 use super::super::segment::{Ends, Options, Segment, flags};
-use super::super::wire::{Wire, WireConfig, WireFrame, WirePort};
-use super::super::{BURST, DeviceCounters};
+use super::super::wire::{Wire, WireConfig};
 use super::*;
-use crate::{Cost, Park, TxQueue};
-
-/// A port of the wire that has memory for only so many frames.
-struct Short(WirePort, usize);
-
-impl Device for Short {
-    type Frame = WireFrame;
-
-    fn name(&self) -> &'static str {
-        "short"
-    }
-    fn caps(&self) -> DeviceCaps {
-        self.0.caps()
-    }
-    fn receive(&mut self, now: Instant, frames: &mut Vec<WireFrame>) {
-        self.0.receive(now, frames);
-    }
-    fn allocate(&mut self, len: usize) -> Option<WireFrame> {
-        self.1 = self.1.checked_sub(1)?;
-        self.0.allocate(len)
-    }
-    fn transmit(&mut self, frame: WireFrame) {
-        self.0.transmit(frame);
-    }
-    fn flush(&mut self, now: Instant) {
-        self.0.flush(now);
-    }
-    fn park(&mut self) -> Park<'_> {
-        self.0.park()
-    }
-    fn cost(&self) -> Cost {
-        self.0.cost()
-    }
-    fn counters(&mut self) -> DeviceCounters {
-        self.0.counters()
-    }
-}
+use crate::TxQueue;
 
 const MSS: usize = 1000;
 
@@ -60,7 +25,7 @@ fn send_run(is_v6: bool, frames: usize) -> (Result<usize, Exhausted>, Arrived) {
     let wire = Wire::new(WireConfig::default());
     let (device, mut peer) = (wire.port(), wire.port());
     let link = Link::new(device.mac(), &[(ip(1), 24)], &[]).expect("an address of ours");
-    let mut port = Port::new(Short(device, frames), link, now);
+    let mut port = Port::new(Scarce::new(device, frames), link, now);
     let bytes: Vec<u8> = (0..41 * MSS as u32).map(|at| (at / 7) as u8).collect();
     let mut outgoing = Outgoing::default();
     outgoing.take(&mut TxQueue::from([Bytes::from(bytes.clone())]));

@@ -2,6 +2,7 @@
 //! devices or other connections, and is told what time it is.
 
 mod outgoing;
+mod output;
 mod receiver;
 mod round_trip;
 mod scoreboard;
@@ -16,6 +17,7 @@ use super::segment::{Ends, Header, Headers, Options, Segment, Template, flags};
 use super::time::Time;
 
 pub(super) use self::outgoing::Outgoing;
+pub(super) use self::output::Output;
 use self::receiver::Receiver;
 use self::sender::{FIRST_PATIENCE, Sender};
 
@@ -26,35 +28,6 @@ const TIME_WAIT: Duration = Duration::from_secs(2);
 /// Whether a sequence number comes before another (RFC 9293, section 3.4).
 fn is_before(one: u32, other: u32) -> bool {
     one.wrapping_sub(other).cast_signed() < 0
-}
-
-/// A segment that is to go out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Output {
-    pub(super) seq: u32,
-    pub(super) flags: u8,
-    /// Where its bytes are in what is queued, and how many.
-    pub(super) offset: usize,
-    pub(super) len: usize,
-}
-
-impl Output {
-    fn end(&self) -> u32 {
-        let end = self.seq.wrapping_add(self.len as u32);
-        end.wrapping_add(u32::from(self.flags & (flags::SYN | flags::FIN) != 0))
-    }
-
-    /// At most `len` bytes of it, from there on. Only the last part ends anything.
-    pub(super) fn part(&self, from: usize, len: usize) -> Self {
-        let rest = self.len - from;
-        let is_last = rest <= len;
-        Self {
-            seq: self.seq.wrapping_add(from as u32),
-            flags: if is_last { self.flags } else { flags::ACK },
-            offset: self.offset + from,
-            len: rest.min(len),
-        }
-    }
 }
 
 /// How a connection ended.
