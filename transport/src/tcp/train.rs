@@ -83,11 +83,11 @@ impl Train {
     pub(super) fn follow(&self, frame: &[u8]) -> Option<(ConnId, Segment, Range<usize>)> {
         let number = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
         let (ip_end, packet_len) = if self.segment.ends.local.is_ipv6() {
-            is_same::<HEADERS_6>(&self.headers, frame, &SAME_6)?;
+            is_same(&self.headers, frame, &SAME_6).then_some(())?;
             let payload_len = number(ETHERNET_HEADER_LEN + 4);
             (IPV6, IPV6_HEADER_LEN + usize::from(payload_len))
         } else {
-            is_same::<HEADERS_4>(&self.headers, frame, &SAME_4)?;
+            is_same(&self.headers, frame, &SAME_4).then_some(())?;
             let len = number(ETHERNET_HEADER_LEN + 2);
             (IPV4, usize::from(len))
         };
@@ -100,11 +100,13 @@ impl Train {
 }
 
 /// Whether a frame begins with the same `N` bytes, as far as `same` tells.
-fn is_same<const N: usize>(headers: &[u8], frame: &[u8], same: &[u8; N]) -> Option<()> {
-    let (headers, frame): (&[u8; N], &[u8; N]) = (headers.first_chunk()?, frame.first_chunk()?);
+fn is_same<const N: usize>(headers: &[u8], frame: &[u8], same: &[u8; N]) -> bool {
+    let (Some(headers), Some(frame)) = (headers.first_chunk::<N>(), frame.first_chunk::<N>())
+    else {
+        return false;
+    };
     // Without a branch for each byte.
-    let differences = (0..N).fold(0, |all, at| all | (headers[at] ^ frame[at]) & same[at]);
-    (differences == 0).then_some(())
+    (0..N).fold(0, |all, at| all | (headers[at] ^ frame[at]) & same[at]) == 0
 }
 
 #[cfg(test)]

@@ -103,13 +103,12 @@ impl<D: Device> Tcp<D> {
             }
             let mut headers = flow.tcb.headers(&output);
             let queue = flow.tcb.queue();
-            let Ok(sent) = self.port.send(&mut headers, &output, mss, queue, way) else {
-                is_exhausted = true;
-                break;
-            };
-            copied += sent as u64;
-            flow.tcb.on_sent(&output.part(0, sent), now);
-            if sent < output.len {
+            let sent = self.port.send(&mut headers, &output, mss, queue, way);
+            if let Ok(sent) = sent {
+                copied += sent as u64;
+                flow.tcb.on_sent(&output.part(0, sent), now);
+            }
+            if sent != Ok(output.len) {
                 is_exhausted = true;
                 break;
             }
