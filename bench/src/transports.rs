@@ -88,11 +88,6 @@ fn rdma_config(setup: &str) -> Result<RdmaConfig, UnknownSetup> {
 struct UnknownSetup(String);
 
 impl Choice {
-    /// Our addresses there, if it is not the system that has them.
-    pub(crate) fn addresses(&self) -> Vec<IpAddr> {
-        self.dpdk.addresses()
-    }
-
     /// What opens a transport for each of so many reactors.
     pub(crate) fn opener(
         &self,
@@ -215,6 +210,7 @@ impl Network {
     pub(crate) fn server_arguments(&self) -> Option<Vec<String>> {
         match self {
             Self::Vhost(vhost) => Some(vhost.server_arguments(SERVER.into())),
+            Self::Rdma(_) => Some(vec!["--transport=rdma".to_owned()]),
             _ => None,
         }
     }

@@ -14,7 +14,11 @@ fn main() {
     if let Err(why) = build(&out) {
         println!("cargo::warning=built without DPDK: {why}");
         // Who installs it and builds again must not be left with what was built without it.
-        for packages in ["/var/lib/dpkg/status", "/usr/lib/sysimage/rpm", "/var/lib/rpm"] {
+        for packages in [
+            "/var/lib/dpkg/status",
+            "/usr/lib/sysimage/rpm",
+            "/var/lib/rpm",
+        ] {
             if Path::new(packages).exists() {
                 println!("cargo::rerun-if-changed={packages}");
             }

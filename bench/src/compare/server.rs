@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use msgr::{Context, Dispatcher, Messenger, Received, Settings};
 use msgr_protocol::{EntityAddr, EntityName, EntityType, Message, Policy};
 use msgr_transport::{OpenError, Transport};
@@ -48,7 +48,7 @@ enum Place {
 impl Server {
     pub(super) fn start(network: &Network, threads: Threads, keys: &Keys) -> anyhow::Result<Self> {
         if let Some(arguments) = network.server_arguments() {
-            return Self::start_elsewhere(&arguments, threads, keys);
+            return Self::start_elsewhere(&arguments, &network.addresses(), threads, keys);
         }
         let network = network.clone();
         let ips = network.addresses();
@@ -64,11 +64,13 @@ impl Server {
 
     fn start_elsewhere(
         arguments: &[String],
+        ips: &[IpAddr],
         threads: Threads,
         keys: &Keys,
     ) -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("compare-server").args(arguments);
+        command.args(ips.iter().map(|ip| format!("--listen={ip}")));
         command.arg(format!("--spin={}", threads.spin.as_micros()));
         command.args(threads.server.map(|core| format!("--core={core}")));
         let mut child = command
@@ -138,6 +140,9 @@ fn start(
 pub(crate) struct ServerArgs {
     #[command(flatten)]
     transport: Choice,
+    /// Where it listens: at the first of these that works.
+    #[arg(long, required = true)]
+    listen: Vec<IpAddr>,
     /// Where its thread runs.
     #[arg(long)]
     core: Option<usize>,
@@ -148,14 +153,17 @@ pub(crate) struct ServerArgs {
 
 /// Prints where the server listens, and serves until the standard input ends.
 pub(crate) fn serve(args: &ServerArgs) -> anyhow::Result<ExitCode> {
-    let ips = args.transport.addresses();
-    ensure!(!ips.is_empty(), "compare-server needs --ip");
     let spin = Duration::from_micros(args.spin.into());
     // Not among the arguments, which everybody can see.
     let mut keys = String::new();
     io::stdin().read_line(&mut keys)?;
     let keys = Keys::from_text(keys.trim())?;
-    let (server, at) = start(args.transport.opener(1)?, &ips, (args.core, spin), &keys)?;
+    let (server, at) = start(
+        args.transport.opener(1)?,
+        &args.listen,
+        (args.core, spin),
+        &keys,
+    )?;
     println!("{at}");
     io::stdin().read_to_end(&mut Vec::new())?;
     server.shutdown();

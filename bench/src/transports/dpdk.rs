@@ -69,10 +69,6 @@ pub(crate) struct OpenPort {
 type Queue = (DpdkDevice, Steering<DpdkFrame>);
 
 impl DpdkArgs {
-    pub(super) fn addresses(&self) -> Vec<IpAddr> {
-        self.ip.iter().map(|Address(ip, _)| *ip).collect()
-    }
-
     /// Whether a port is named.
     pub(super) fn is_wanted(&self) -> bool {
         self.dpdk_device.is_some()
