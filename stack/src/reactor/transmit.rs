@@ -92,6 +92,10 @@ impl Core {
                     break;
                 }
                 wire.protocol.landed();
+                // What is laid out next may take long, and the peer can start on this.
+                if sent.is_ok_and(|bytes| bytes >= LOT_BYTES) && wire.protocol.wants_transmit() {
+                    self.transport.flush();
+                }
             }
             handle.set_queued(wire.protocol.queued());
             replayed += wire.protocol.take_replayed();

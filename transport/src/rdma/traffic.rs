@@ -312,9 +312,10 @@ impl Rdma {
         }
         // The receives that are granted must be there before the peer learns of them.
         adapter.flush_receives();
-        // At the second look: until then something may be sent that takes the credits along.
+        // At the second look: until then something may be sent that takes the credits along. But
+        // who has lent large data waits to lend more, while what came is looked at.
         let again = std::mem::replace(&mut conn.owes_credits, link.owes());
-        if conn.owes_credits && again {
+        if conn.owes_credits && (again || link.offers.owes()) {
             conn.owes_credits = false;
             match link.control(false, adapter, &mut self.cost) {
                 // If it has no room itself, it is looked at when it has.

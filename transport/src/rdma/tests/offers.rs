@@ -39,6 +39,15 @@ fn large_data_is_copied_by_nobody() {
 }
 
 #[test]
+fn who_has_lent_is_told_as_soon_as_it_is_read() {
+    let (mut pair, client, server) = Pair::<Fake>::connected();
+    let bytes = Bytes::from(counting(CONFIG.landing_size));
+    deliver(&mut pair, (client, server), &bytes);
+    // The server has not had another turn.
+    pair.run_client_until("told", |_| bytes.is_unique());
+}
+
+#[test]
 fn it_keeps_its_place_between_small_data() {
     let (mut pair, client, server) = Pair::<Fake>::connected();
     let mut expected = Vec::new();
