@@ -72,6 +72,7 @@ impl Core {
                 continue;
             };
             wire.active = now;
+            let mut has_flushed = false;
             loop {
                 if wire.unsent.is_empty() && wire.protocol.wants_transmit() {
                     let mut blocks = PoolBlocks(self.transport.pool());
@@ -92,9 +93,12 @@ impl Core {
                     break;
                 }
                 wire.protocol.landed();
-                // What is laid out next may take long, and the peer can start on this.
-                if sent.is_ok_and(|bytes| bytes >= LOT_BYTES) && wire.protocol.wants_transmit() {
+                // What is laid out next may take long, and the peer can start on this. Once: it
+                // makes room, and others wait for their turn.
+                let is_long = sent.is_ok_and(|bytes| bytes >= LOT_BYTES);
+                if is_long && !has_flushed && wire.protocol.wants_transmit() {
                     self.transport.flush();
+                    has_flushed = true;
                 }
             }
             handle.set_queued(wire.protocol.queued());
