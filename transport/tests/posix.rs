@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use conformance::{Clock, Network, Random, Side};
+use conformance::{Clock, Network, Random, Side, assert_same};
 use msgr_transport::posix::Posix;
 use msgr_transport::{
     Close, CloseReason, ConnId, ConnectOptions, Event, ListenOptions, Park, Transport, TxQueue,
@@ -167,12 +167,12 @@ fn exchange((mut alone, mut peer): (Alone, TcpStream)) {
             let mut received = vec![0; back.len()];
             peer.read_exact(&mut received).unwrap();
             peer.shutdown(Shutdown::Write).unwrap();
-            assert!(received == back, "altered or reordered");
+            assert_same(&received, &back);
             peer
         })
     };
     alone.run_until(|alone| alone.received() == there.len());
-    assert!(alone.slices.concat() == there, "altered or reordered");
+    assert_same(&alone.slices.concat(), &there);
     alone.send(TxQueue::from([Bytes::from(back)]));
     alone.run_until(|alone| alone.closed.is_some());
     assert_eq!(alone.closed, Some(CloseReason::PeerClosed));
@@ -384,7 +384,7 @@ fn a_busily_polled_connection_is_told_when_it_can_write_again() {
         let _ = Read::take(&peer, 16 << 10).read_to_end(&mut received);
         received.len() == sent.len()
     });
-    assert!(received == sent, "altered or reordered");
+    assert_same(&received, &sent);
 }
 
 #[test]

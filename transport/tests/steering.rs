@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use conformance::{Network, Pair, Random, Side};
+use conformance::{Network, Pair, Random, Side, assert_same};
 use msgr_transport::tcp::wire::{Wire, WireConfig, WirePort};
 use msgr_transport::tcp::{Device, Steering, SteeringCounters, Tcp, TcpConfig};
 use msgr_transport::{
@@ -143,8 +143,8 @@ fn nothing_is_lost_between_queues() {
     pair.run_until("all there and back", |pair| {
         pair.server.received(server) == there.len() && pair.client.received(client) == back.len()
     });
-    assert!(pair.server.bytes(server) == there, "altered or reordered");
-    assert!(pair.client.bytes(client) == back, "altered or reordered");
+    assert_same(&pair.server.bytes(server), &there);
+    assert_same(&pair.client.bytes(client), &back);
     for host in [&mut pair.client, &mut pair.server] {
         let SteeringCounters {
             handed_over,

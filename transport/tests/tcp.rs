@@ -7,7 +7,7 @@ mod queues;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use conformance::{Network, Pair, Random, Side, conformance};
+use conformance::{Network, Pair, Random, Side, assert_same, conformance};
 use msgr_transport::CloseReason;
 use msgr_transport::Transport;
 use msgr_transport::tcp::wire::{Wire, WireConfig, WireFaults, WirePort};
@@ -202,8 +202,8 @@ fn transfer(faults: WireFaults, total: usize) -> Duration {
     pair.run_until("all there and back", |pair| {
         pair.server.received(server) == total && pair.client.received(client) == total
     });
-    assert!(pair.server.bytes(server) == there, "altered or reordered");
-    assert!(pair.client.bytes(client) == back, "altered or reordered");
+    assert_same(&pair.server.bytes(server), &there);
+    assert_same(&pair.client.bytes(client), &back);
     pair.network.now - start
 }
 
@@ -269,7 +269,7 @@ fn long_frames_are_handed_up_as_they_are() {
             pair.server.received(server) == received + len
         });
         let slices = pair.server.slices(server);
-        assert!(slices.concat() == bytes, "altered or reordered");
+        assert_same(&slices.concat(), &bytes);
         (pair.server.transport.cost().bytes_copied - copied) as usize
     };
     let spared = 1024 * 8960;

@@ -93,6 +93,7 @@ pub(crate) mod streaming;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -563,5 +564,29 @@ impl Random {
         }
         bytes.truncate(len);
         bytes
+    }
+}
+
+/// Checks that bytes have arrived as they were sent, and tells which have not: pages, packets and
+/// what was lost in between look different.
+#[track_caller]
+pub(crate) fn assert_same(received: &[u8], sent: &[u8]) {
+    assert_eq!(received.len(), sent.len(), "lost or repeated");
+    let mut altered: Vec<Range<usize>> = Vec::new();
+    for at in (0..sent.len()).filter(|&at| received[at] != sent[at]) {
+        match altered.last_mut() {
+            // Some bytes of what is altered are right by chance.
+            Some(run) if at < run.end + 16 => run.end = at + 1,
+            _ => altered.push(at..at + 1),
+        }
+    }
+    if let Some(first) = altered.first() {
+        let first = first.start..sent.len().min(first.start + 16);
+        let wrong = &received[first.clone()];
+        panic!(
+            "altered or reordered: {altered:?}; first {wrong:x?}, sent at {:?}, for {:x?}",
+            sent.windows(wrong.len()).position(|bytes| bytes == wrong),
+            &sent[first],
+        );
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use msgr_transport::{ConnId, Park, SendError, Transport, TxQueue};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use super::{Network, Pair, QUIET, Random, byte_count};
+use super::{Network, Pair, QUIET, Random, assert_same, byte_count};
 
 /// Segments of random sizes from nothing to 300 kB that come to `total` bytes, and those bytes.
 fn segments(random: &mut Random, total: usize) -> (TxQueue, Vec<u8>) {
@@ -52,14 +52,8 @@ pub(crate) fn large_streams_cross_intact<N: Network>() {
         pair.server.received(server) == sent_there.len()
             && pair.client.received(client) == sent_back.len()
     });
-    assert!(
-        pair.server.bytes(server) == sent_there,
-        "altered or reordered"
-    );
-    assert!(
-        pair.client.bytes(client) == sent_back,
-        "altered or reordered"
-    );
+    assert_same(&pair.server.bytes(server), &sent_there);
+    assert_same(&pair.client.bytes(client), &sent_back);
 }
 
 pub(crate) fn many_connections_do_not_mix<N: Network>() {
@@ -184,7 +178,7 @@ pub(crate) fn what_is_not_flushed_stays_within_the_window<N: Network>() {
     pair.run_until("received", |pair| {
         pair.server.received(server) == bytes.len()
     });
-    assert!(pair.server.bytes(server) == bytes, "altered or reordered");
+    assert_same(&pair.server.bytes(server), &bytes);
     assert!(pair.client.rooms(client) > 0);
 }
 
@@ -368,5 +362,5 @@ pub(crate) fn stopping_and_resuming_loses_nothing<N: Network>() {
         }
         pair.server.received(server) == sent.len()
     });
-    assert!(pair.server.bytes(server) == sent, "altered or reordered");
+    assert_same(&pair.server.bytes(server), &sent);
 }
