@@ -36,6 +36,10 @@ pub(crate) struct Security {
         default_value = "crc"
     )]
     mode: Vec<Mode>,
+    /// Leave out the checksums of segments, as Ceph with `ms_crc_data=false`; the other end must, too.
+    /// Only the transport notices then if something was altered on its way.
+    #[arg(long)]
+    no_data_crc: bool,
     /// Compress frames: snappy, zlib, zstd, lz4 or several, the preferred one first; both ends must
     /// want it.
     #[arg(long, value_name = "ALGORITHM", value_delimiter = ',')]
@@ -84,6 +88,7 @@ impl Security {
             config.auth = Arc::new(AnyOf::new(preferred, methods.collect()));
         }
         config.modes = PerPeer::new(self.mode.clone());
+        config.data_crc = !self.no_data_crc;
         config.compression = CompressionConfig {
             algorithms: PerPeer::new(self.compression.clone()),
             min_size: self.compression_min_size,

@@ -110,6 +110,20 @@ fn payloads_of_every_kind_of_size() {
 
 #[test]
 #[ignore = "runs separate processes; ci/test does, on the release build"]
+fn data_without_checksums_if_both_ends_want_it() {
+    let server = Server::start(&["--no-data-crc"]);
+    let ping = ["ping", &server.addr.to_string(), "--data", "100000"];
+    let output = msgr(&[&ping[..], &["--no-data-crc", "--count", "1000"]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let output = msgr(&ping);
+    assert_eq!(output.status.code(), Some(1));
+    let error = text(&output.stderr);
+    let because = "bad frame: crc of segment 0 is 0x00000000";
+    assert!(error.contains(because), "{error}");
+}
+
+#[test]
+#[ignore = "runs separate processes; ci/test does, on the release build"]
 fn a_thousand_connections_use_no_more_threads_than_one() {
     let server = Server::start(&[]);
     let mut clients = vec![Client::lossy(server.addr)];

@@ -33,7 +33,8 @@ pub struct Config {
     pub features: FeaturePair,
     /// The longest segments that we take or send.
     pub limits: Limits,
-    /// Whether segments carry checksums; both ends must agree on it.
+    /// Whether segments carry checksums in crc mode; both ends must agree on it. Ceph's `ms_crc_data`,
+    /// which msgr2 of old versions (16, for one) does not heed.
     pub data_crc: bool,
     /// What is compressed.
     pub compression: CompressionConfig,

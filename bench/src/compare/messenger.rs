@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
 use msgr::{Connection, Context, Dispatcher, Fault, Messenger, Received};
-use msgr_protocol::{EntityType, Message, Mode, Policy};
+use msgr_protocol::{EntityType, Message, Policy};
 
 use super::case::Case;
 use super::contender::{Contender, GRACE, Meter, Sample};
-use super::keys::Keys;
+use super::protection::{Mode, Protection};
 use super::server::{ECHO, SINK, Server, settings};
 use super::threads::Threads;
 use crate::transports::{End, Network};
@@ -42,8 +42,8 @@ impl Pair {
         threads: Threads,
         network: &Network,
     ) -> anyhow::Result<Self> {
-        let keys = Keys::for_mode(mode);
-        let server = Server::start(network, threads, &keys)?;
+        let protection = Protection::new(mode);
+        let server = Server::start(network, threads, &protection)?;
         let (turns, due) = channel();
         let (tell, outcomes) = channel();
         let mut client = settings(
@@ -51,7 +51,7 @@ impl Pair {
             Policy::LOSSY_CLIENT,
             (threads.client, threads.spin),
         );
-        keys.apply_to_client(&mut client.protocol);
+        protection.apply(End::Client, &mut client.protocol);
         let mut dispatcher = Some(Client {
             turns: due,
             tell,
@@ -66,7 +66,7 @@ impl Pair {
         let connection = client.connect(EntityType::Osd, server.at)?;
         let name = match mode {
             Mode::Crc => name.to_owned(),
-            Mode::Secure => format!("{name} {mode}"),
+            Mode::NoDataCrc | Mode::Secure => format!("{name} {mode}"),
         };
         let mut pair = Self {
             name,
@@ -277,10 +277,12 @@ mod tests {
     }
 
     #[test]
-    fn every_case_gives_a_sample_in_secure_mode() {
-        let pair = pair_in(Mode::Secure, "posix");
-        assert_eq!(pair.name, "posix secure");
-        turns(pair);
+    fn every_case_gives_a_sample_in_every_mode() {
+        for mode in [Mode::NoDataCrc, Mode::Secure] {
+            let pair = pair_in(mode, "posix");
+            assert_eq!(pair.name, format!("posix {mode}"));
+            turns(pair);
+        }
     }
 
     #[test]

@@ -8,9 +8,9 @@
 mod case;
 mod contender;
 mod host;
-mod keys;
 mod messenger;
 mod progress;
+mod protection;
 mod raw;
 mod results;
 mod server;
@@ -29,12 +29,11 @@ use self::contender::Contender;
 use self::host::Host;
 use self::messenger::Pair;
 use self::progress::Progress;
+use self::protection::Mode;
 use self::raw::Raw;
 use self::results::Results;
 pub(crate) use self::server::{ServerArgs, serve};
 use self::threads::Threads;
-use msgr_protocol::Mode;
-
 use crate::transports::{Finding, Network, Status, findings};
 
 /// Rounds per run; odd, so that a median is one of them.
@@ -53,7 +52,7 @@ pub(crate) struct Args {
     /// Measure only the cases whose name contains this, for example "round trip".
     #[arg(long, value_name = "TEXT", default_value = "")]
     case: String,
-    /// How frames are protected: crc, secure, or both, to see what encryption costs.
+    /// How frames are protected: one way, or several in turn, to see what they cost.
     #[arg(
         long,
         value_name = "MODE",

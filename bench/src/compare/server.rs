@@ -11,7 +11,7 @@ use msgr::{Context, Dispatcher, Messenger, Received, Settings};
 use msgr_protocol::{EntityAddr, EntityName, EntityType, Message, Policy};
 use msgr_transport::{OpenError, Transport};
 
-use super::keys::Keys;
+use super::protection::Protection;
 use super::threads::Threads;
 use crate::transports::{Choice, End, Network};
 
@@ -46,9 +46,13 @@ enum Place {
 }
 
 impl Server {
-    pub(super) fn start(network: &Network, threads: Threads, keys: &Keys) -> anyhow::Result<Self> {
+    pub(super) fn start(
+        network: &Network,
+        threads: Threads,
+        protection: &Protection,
+    ) -> anyhow::Result<Self> {
         if let Some(arguments) = network.server_arguments() {
-            return Self::start_elsewhere(&arguments, &network.addresses(), threads, keys);
+            return Self::start_elsewhere(&arguments, &network.addresses(), threads, protection);
         }
         let network = network.clone();
         let ips = network.addresses();
@@ -56,7 +60,7 @@ impl Server {
             move || network.open(End::Server),
             &ips,
             (threads.server, threads.spin),
-            keys,
+            protection,
         )?;
         let place = Place::Here(messenger);
         Ok(Self { place, at })
@@ -66,7 +70,7 @@ impl Server {
         arguments: &[String],
         ips: &[IpAddr],
         threads: Threads,
-        keys: &Keys,
+        protection: &Protection,
     ) -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("compare-server").args(arguments);
@@ -79,7 +83,7 @@ impl Server {
             .spawn()
             .context("start a process for the server")?;
         if let Some(input) = &mut child.stdin {
-            writeln!(input, "{}", *keys.to_text())?;
+            writeln!(input, "{}", *protection.to_text())?;
         }
         let mut line = String::new();
         if let Some(out) = child.stdout.take() {
@@ -124,10 +128,10 @@ fn start(
     open: impl Fn() -> Result<Box<dyn Transport>, OpenError> + Clone + Send + 'static,
     ips: &[IpAddr],
     thread: (Option<usize>, Duration),
-    keys: &Keys,
+    protection: &Protection,
 ) -> anyhow::Result<(Messenger, EntityAddr)> {
     let mut settings = settings(EntityType::Osd, Policy::STATELESS_SERVER, thread);
-    keys.apply_to_server(&mut settings.protocol);
+    protection.apply(End::Server, &mut settings.protocol);
     let server = Messenger::start(settings, open, |_| Echo)?;
     let bind = |&ip: &IpAddr| server.bind(EntityAddr::msgr2(SocketAddr::new(ip, 0), 0));
     let bound = ips.iter().map(bind).reduce(Result::or);
@@ -155,14 +159,14 @@ pub(crate) struct ServerArgs {
 pub(crate) fn serve(args: &ServerArgs) -> anyhow::Result<ExitCode> {
     let spin = Duration::from_micros(args.spin.into());
     // Not among the arguments, which everybody can see.
-    let mut keys = String::new();
-    io::stdin().read_line(&mut keys)?;
-    let keys = Keys::from_text(keys.trim())?;
+    let mut line = String::new();
+    io::stdin().read_line(&mut line)?;
+    let protection = Protection::from_text(line.trim())?;
     let (server, at) = start(
         args.transport.opener(1)?,
         &args.listen,
         (args.core, spin),
-        &keys,
+        &protection,
     )?;
     println!("{at}");
     io::stdin().read_to_end(&mut Vec::new())?;
