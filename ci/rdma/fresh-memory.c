@@ -45,9 +45,9 @@ static void *neighbour(void *unused)
 	return unused;
 }
 
-static int discard(void *start, size_t length)
+static int discard(void *from, size_t length)
 {
-	return madvise(start, length, MADV_DONTNEED);
+	return madvise(from, length, MADV_DONTNEED);
 }
 
 static int look(const char *what, int (*release)(void *, size_t), char *page)
