@@ -164,8 +164,10 @@ fn memory(process: u32) -> Option<[usize; 2]> {
 fn a_server_that_stops_for_a_while_costs_nothing_but_time() {
     const SIZE: usize = 32 << 10;
     const IN_FLIGHT: usize = 512;
-    /// Half of what is sent meanwhile: it waits where it was, and is not taken in.
-    const MORE: usize = SIZE * IN_FLIGHT / 2;
+    /// How much more memory the client and the server may have had than before. To wait costs the client
+    /// next to nothing. The server then has all that is under way once at most, when it takes it in
+    /// faster than its answers leave, and it copies what is more than its spare blocks hold.
+    const MORE: [usize; 2] = [SIZE * IN_FLIGHT / 4, SIZE * IN_FLIGHT];
 
     let (device, _alone) = rxe0();
     let server = Server::start_at(AT, &serve("stateful-server"));
@@ -211,8 +213,8 @@ fn a_server_that_stops_for_a_while_costs_nothing_but_time() {
     assert_eq!(result["reconnects"], 0, "{result}");
     println!("{measured:?} bytes more at most, and pinned, of the client and the server");
     let registered = RdmaConfig::default().registered_bytes();
-    for (more, pinned) in measured {
-        assert!(more <= MORE, "{more} > {MORE}");
+    for ((more, pinned), most) in measured.into_iter().zip(MORE) {
+        assert!(more <= most, "{more} > {most}");
         assert!(pinned <= registered, "{pinned} > {registered}");
     }
     server.stop();
