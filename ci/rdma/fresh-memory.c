@@ -1,6 +1,6 @@
 /*
  * Whether memory that a thread unmapped or discarded is empty when it is used again, although another thread went on,
- * and populated the 2 MiB that it begins in. A user-mode-linux without uml.patch, which says why, fails here.
+ * and populated the 2 MiB that it begins in. A user-mode-linux without uml-pgalloc.h, which says why, fails here.
  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -89,7 +89,7 @@ int main(void)
 		errx(2, "pthread_create");
 
 	not_empty = look("unmapped", munmap, start + NEIGHBOUR);
-	/* The kernel pauses after some 9,700 pages: it has discarded most that this one's table is for, but not this one. */
+	/* When the kernel pauses, after some 9,700 pages, it has discarded most of this page's table, but not this page. */
 	not_empty += look("discarded", discard, start + 19 * TABLE - PAGE);
 	return not_empty != 0;
 }

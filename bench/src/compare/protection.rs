@@ -90,3 +90,28 @@ fn client() -> AuthName {
     let kind = EntityType::Client;
     EntityName { kind, num: 0 }.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_other_end_is_told_all_of_it() {
+        for mode in Mode::value_variants() {
+            let text = Protection::new(*mode).to_text();
+            let told = Protection::from_text(&text).unwrap();
+            assert_eq!(told.to_text(), text);
+            let mut config = Config::new(
+                "osd.0".parse().unwrap(),
+                msgr_protocol::Policy::LOSSY_CLIENT,
+            );
+            told.apply(End::Server, &mut config);
+            assert_eq!(config.data_crc, *mode != Mode::NoDataCrc);
+            let encrypts = config
+                .modes
+                .iter()
+                .all(|modes| *modes == [msgr_protocol::Mode::Secure]);
+            assert_eq!(encrypts, *mode == Mode::Secure);
+        }
+    }
+}

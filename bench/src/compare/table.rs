@@ -39,8 +39,8 @@ pub(super) fn legend(results: &Results, rounds: usize) -> String {
         "ratio: to {control} in the same round, the median and the extremes of {rounds} rounds. \
          Below 1 is better for round trips (p50), above 1 is better for rate and bulk. {control} \
          is a hand-written loop over one socket, without framing and checksums, which waits in \
-         the same way; all others carry msgr2, with checksums or, where it says secure, \
-         encrypted."
+         the same way; all others carry msgr2, with checksums (no-data-crc: of \
+         preambles only) or, where it says secure, encrypted."
     ))
 }
 
